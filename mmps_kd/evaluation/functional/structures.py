@@ -1,0 +1,101 @@
+"""What search evaluation reads: protocols, ground truth and results, as flat NumPy arrays."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+class _Immutable:
+    """Copies of a frozen structure are the structure itself: its arrays are never written to."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class SearchProtocol(_Immutable):
+    """For each query: its image, box and identity, and the gallery images with the true box where there is one.
+
+    Q queries, G different gallery images, P (query, gallery image) entries as listed by the protocol,
+    T of which hold the query's person. Boxes are x1, y1, x2, y2 in pixels of the original image.
+
+    Attributes:
+        query_images: (Q,) str, image that the query box lies in.
+        query_boxes: (Q, 4) float64.
+        query_pids: (Q,) int64, identity in the numbering of the annotation files.
+        gallery_images: (G,) str, each name once.
+        offsets: (Q + 1,) int64; query q's entries are ``entries[offsets[q]:offsets[q + 1]]``.
+        entries: (P,) int32, indices into ``gallery_images`` in listed order; an image that a protocol lists
+            twice for a query stands twice.
+        truth_offsets: (Q + 1,) int64; query q's true boxes are ``truth_boxes[truth_offsets[q]:...]``.
+        truth_images: (T,) int32, indices into ``gallery_images``; an image listed twice counts twice.
+        truth_boxes: (T, 4) float64.
+    """
+
+    query_images: np.ndarray
+    query_boxes: np.ndarray
+    query_pids: np.ndarray
+    gallery_images: np.ndarray
+    offsets: np.ndarray
+    entries: np.ndarray
+    truth_offsets: np.ndarray
+    truth_images: np.ndarray
+    truth_boxes: np.ndarray
+
+    @property
+    def num_queries(self) -> int:
+        """Number of queries Q."""
+        return len(self.query_images)
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth(_Immutable):
+    """Every annotated person of the test images, for the detection figures.
+
+    Attributes:
+        image_names: (N,) str, each name once; images without a person are listed too.
+        num_boxes: (N,) int64, boxes in each image.
+        boxes: (M, 4) float64, x1, y1, x2, y2 in original pixels, images concatenated in order.
+        labelled: (M,) bool, whether the person has an identity.
+    """
+
+    image_names: np.ndarray
+    num_boxes: np.ndarray
+    boxes: np.ndarray
+    labelled: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet(_Immutable):
+    """What a test set is evaluated on; a dataset hands it to the metric as ``metainfo['evaluation']``.
+
+    Attributes:
+        protocols: one protocol a name; the first is the main one. All share the same queries in the same order.
+        ground_truth: annotated people of the test images, None where the files at hand do not say.
+    """
+
+    protocols: dict[str, SearchProtocol]
+    ground_truth: GroundTruth | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResults(_Immutable):
+    """Detections and embeddings of a whole test set: the interchange format of ``eval_results.py``.
+
+    Attributes:
+        image_names: (N,) str, each gallery image at most once.
+        num_dets: (N,) int64, detections in each image, zero allowed.
+        boxes: (M, 5) float64, x1, y1, x2, y2, score in original pixels, images concatenated in order.
+        embeddings: (M, D) float32, used as given; similarity is the dot product.
+        query_embeddings: (Q, D) float32, in the protocol's order of queries.
+    """
+
+    image_names: np.ndarray
+    num_dets: np.ndarray
+    boxes: np.ndarray
+    embeddings: np.ndarray
+    query_embeddings: np.ndarray
