@@ -1,0 +1,5 @@
+"""Models of person search; importing registers them in mmdet's registries."""
+
+from .detectors import *  # noqa: F403
+from .losses import *  # noqa: F403
+from .roi_heads import *  # noqa: F403

@@ -1,0 +1,5 @@
+"""Person-search detectors."""
+
+from .person_search_rcnn import PersonSearchRCNN
+
+__all__ = ['PersonSearchRCNN']

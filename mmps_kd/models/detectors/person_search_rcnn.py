@@ -1,0 +1,68 @@
+"""Two-stage detector that also identifies."""
+
+from mmdet.models.detectors import FasterRCNN
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmps_kd.errors import UserError
+
+
+@MODELS.register_module()
+class PersonSearchRCNN(FasterRCNN):
+    """Faster R-CNN with a re-identification branch, for joint detection and search.
+
+    Trained on samples whose ``gt_instances`` carry ``pids``. At test time, where a sample carries
+    ``query_instances`` (``bboxes`` in network input pixels, ``query_ids``), the given boxes are embedded from the
+    same feature maps, so that no image is run twice.
+    """
+
+    def init_weights(self) -> None:
+        """Initialise, from pretrained weights where the config names some.
+
+        Raises:
+            UserError: If pretrained weights can be neither found nor downloaded.
+        """
+        try:
+            super().init_weights()
+        except (OSError, ImportError) as error:
+            sources = {m.init_cfg['checkpoint'] for m in self.modules() if 'checkpoint' in (_init_cfg(m) or {})}
+            raise UserError(
+                f'pretrained weights could not be loaded ({error}): make {", ".join(sorted(sources))} reachable, or '
+                'put the file on this machine and name it as init_cfg.checkpoint, or set init_cfg=None'
+            ) from error
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+        """Detect and embed people, and embed the given query boxes.
+
+        Args:
+            batch_inputs: (B, 3, H, W), normalised and padded.
+            batch_data_samples: Samples with meta information, optionally with ``query_instances``.
+            rescale: Give boxes in original pixels.
+
+        Returns:
+            The samples with ``pred_instances`` (``bboxes``, ``scores``, ``labels``, ``embeddings``) and, where
+            queries were given, ``pred_queries`` (``query_ids``, ``embeddings``).
+        """
+        x = self.extract_feat(batch_inputs)
+        proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
+        results = self.roi_head.predict(x, proposals, batch_data_samples, rescale=rescale)
+        self._embed_queries(x, batch_data_samples)
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _embed_queries(self, x: tuple[Tensor], batch_data_samples: SampleList) -> None:
+        no_box = x[0].new_zeros((0, 4))
+        queries = [sample.get('query_instances') for sample in batch_data_samples]
+        if all(q is None for q in queries):
+            return
+        embeddings = self.roi_head.embed(x, [no_box if q is None else q.bboxes for q in queries])
+        for sample, query, embedding in zip(batch_data_samples, queries, embeddings, strict=True):
+            if query is not None:
+                sample.pred_queries = InstanceData(query_ids=query.query_ids, embeddings=embedding)
+
+
+def _init_cfg(module: nn.Module) -> dict | None:
+    """A module's initialisation where it is a single one, as pretrained weights are."""
+    cfg = getattr(module, 'init_cfg', None)
+    return cfg if isinstance(cfg, dict) else None

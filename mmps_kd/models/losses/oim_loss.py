@@ -1,0 +1,158 @@
+"""Online instance matching: identities against a look-up table and a queue of unlabelled people."""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from mmps_kd.errors import UserError
+
+UNLABELLED = -1
+"""Person id of people without an identity."""
+
+
+@MODELS.register_module()
+class OIMLoss(nn.Module):
+    r"""Online instance matching loss (Xiao et al., CVPR 2017, equations 1 to 3).
+
+    With look-up table :math:`V` (one unit row an identity), circular queue :math:`U` (the most recent unlabelled
+    embeddings) and temperature :math:`\tau`, an embedding :math:`x` of identity :math:`t` costs
+
+    .. math::
+        -\log \frac{\exp(v_t^T x / \tau)}{\sum_j \exp(v_j^T x / \tau) + \sum_k \exp(u_k^T x / \tau)}
+
+    and the loss is the mean over the labelled embeddings (0 if there is none). Afterwards, without gradient and in
+    batch order, :math:`v_t \leftarrow \gamma v_t + (1 - \gamma) x`, rescaled to unit length, and unlabelled
+    embeddings replace the oldest rows of the queue.
+
+    Table, queue and queue head are buffers, kept in fp32 also under autocast.
+
+    Args:
+        num_identities: Rows L of the table.
+        feat_channels: Embedding size D.
+        queue_size: Rows Q of the queue; 0 for none.
+        momentum: :math:`\gamma` in [0, 1], how much of the old row stays.
+        temperature: :math:`\tau` > 0.
+        mask_empty: Leave rows that were never written out of the softmax. The field's code keeps them as
+            negatives of logit 0.
+        loss_weight: Factor of the loss.
+    """
+
+    lut: Tensor
+    queue: Tensor
+    queue_head: Tensor
+
+    def __init__(
+        self,
+        num_identities: int,
+        feat_channels: int = 256,
+        queue_size: int = 5000,
+        momentum: float = 0.5,
+        temperature: float = 1 / 30,
+        mask_empty: bool = False,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.temperature = temperature
+        self.mask_empty = mask_empty
+        self.loss_weight = loss_weight
+        self.register_buffer('lut', torch.zeros(num_identities, feat_channels))
+        self.register_buffer('queue', torch.zeros(queue_size, feat_channels))
+        self.register_buffer('queue_head', torch.zeros((), dtype=torch.long))
+
+    @property
+    def num_identities(self) -> int:
+        """Rows of the look-up table."""
+        return len(self.lut)
+
+    def forward(self, embeddings: Tensor, pids: Tensor) -> Tensor:
+        """Compute the loss, then update table and queue (in training mode only).
+
+        Args:
+            embeddings: (N, D), unit length, of boxes that hold a person.
+            pids: (N,) int64, 0..L-1 or -1 for unlabelled people.
+
+        Returns:
+            Scalar loss in fp32.
+        """
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            labelled = pids != UNLABELLED
+            loss = F.cross_entropy(self._logits(embeddings, pids), pids, ignore_index=UNLABELLED, reduction='sum')
+            loss = loss / labelled.sum().clamp(min=1)
+            if self.training:
+                self.update(embeddings, pids)
+        return self.loss_weight * loss
+
+    def _logits(self, embeddings: Tensor, pids: Tensor) -> Tensor:
+        # torch.cat copies, so that the update in place leaves what backward needs untouched.
+        rows = torch.cat([self.lut, self.queue])
+        logits = embeddings @ rows.t() / self.temperature
+        if self.mask_empty:
+            empty = (rows == 0).all(dim=1)
+            is_target = torch.arange(len(rows), device=pids.device) == pids[:, None]
+            logits = logits.masked_fill(empty & ~is_target, float('-inf'))
+        return logits
+
+    @torch.no_grad()
+    def update(self, embeddings: Tensor, pids: Tensor) -> None:
+        """Write embeddings into table and queue, as if one after another in batch order.
+
+        Args:
+            embeddings: (N, D), unit length.
+            pids: (N,) int64, -1 for unlabelled people.
+        """
+        labelled = pids != UNLABELLED
+        self._update_lut(embeddings[labelled], pids[labelled])
+        self._update_queue(embeddings[~labelled])
+
+    def _update_lut(self, embeddings: Tensor, pids: Tensor) -> None:
+        if len(pids) == 0:
+            return
+        # Round r writes the r-th embedding of every identity: rows are distinct within a round, and each identity
+        # sees its embeddings in batch order, so the result is that of the sequential definition.
+        order = pids.argsort(stable=True)
+        pids, embeddings = pids[order], embeddings[order]
+        occurrence = torch.arange(len(pids), device=pids.device) - torch.searchsorted(pids, pids)
+        for r in range(int(occurrence.max()) + 1):
+            now = occurrence == r
+            rows = self.momentum * self.lut[pids[now]] + (1 - self.momentum) * embeddings[now]
+            self.lut[pids[now]] = F.normalize(rows, dim=1)
+
+    def _update_queue(self, embeddings: Tensor) -> None:
+        size, count = len(self.queue), len(embeddings)
+        if size == 0:
+            return
+        newest = torch.arange(max(count - size, 0), count, device=embeddings.device)
+        self.queue[(self.queue_head + newest) % size] = embeddings[newest]
+        self.queue_head.copy_((self.queue_head + count) % size)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Refuse a table of another embedding size; start afresh where identities or queue size differ."""
+        for name in ('lut', 'queue'):
+            loaded, own = state_dict.get(prefix + name), getattr(self, name)
+            if loaded is None or loaded.shape == own.shape:
+                continue
+            if loaded.shape[1] != own.shape[1]:
+                raise UserError(
+                    f'the checkpoint has embeddings of size {loaded.shape[1]}, the config asks for {own.shape[1]}: '
+                    'set feat_channels of the re-id head and of OIMLoss to the same size as in the checkpoint'
+                )
+            warnings.warn(
+                f'{prefix}{name} of the checkpoint has {len(loaded)} rows, the config {len(own)}: it starts afresh',
+                stacklevel=2,
+            )
+            state_dict[prefix + name] = own.detach().clone()
+            if name == 'queue':
+                state_dict[prefix + 'queue_head'] = self.queue_head.detach().clone()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        """Sizes and constants, for the printed model."""
+        return (
+            f'num_identities={len(self.lut)}, feat_channels={self.lut.shape[1]}, queue_size={len(self.queue)}, '
+            f'momentum={self.momentum}, temperature={self.temperature:.4g}, mask_empty={self.mask_empty}'
+        )

@@ -1,0 +1,63 @@
+"""The re-identification branch on RoI features."""
+
+import math
+
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, OptMultiConfig
+from mmengine.model import BaseModule
+from mmengine.utils import to_2tuple
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class ReIDHead(BaseModule):
+    """Identity embedding of an RoI: pooling, one linear layer, unit length (Xiao et al., CVPR 2017).
+
+    Args:
+        in_channels: Channels C of the RoI features.
+        loss_oim: Config of the :class:`OIMLoss`; its ``feat_channels`` is set from here unless given.
+        feat_channels: Embedding size D.
+        with_avg_pool: Average over the RoI's cells; otherwise all cells go into the linear layer.
+        roi_feat_size: Height and width of the RoI features (one number if equal), used without pooling.
+        init_cfg: Initialisation of the linear layer.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        loss_oim: ConfigType,
+        feat_channels: int = 256,
+        with_avg_pool: bool = True,
+        roi_feat_size: int | tuple[int, int] = 7,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        if init_cfg is None:
+            init_cfg = dict(type='Normal', layer='Linear', std=0.01)
+        super().__init__(init_cfg=init_cfg)
+        self.with_avg_pool = with_avg_pool
+        if not with_avg_pool:
+            in_channels *= math.prod(to_2tuple(roi_feat_size))
+        self.fc = nn.Linear(in_channels, feat_channels)
+        self.loss_oim = MODELS.build({'feat_channels': feat_channels, **loss_oim})
+
+    def forward(self, roi_feats: Tensor) -> Tensor:
+        """Embed RoIs.
+
+        Args:
+            roi_feats: (N, C, h, w).
+
+        Returns:
+            (N, D) embeddings of unit length, in fp32.
+        """
+        feats = roi_feats.mean(dim=(2, 3)) if self.with_avg_pool else roi_feats.flatten(1)
+        return F.normalize(self.fc(feats).float(), dim=1)
+
+    def loss(self, embeddings: Tensor, pids: Tensor) -> dict[str, Tensor]:
+        """OIM loss of the RoIs that hold a person.
+
+        Args:
+            embeddings: (N, D) of positive RoIs.
+            pids: (N,) int64 identity of the assigned person, -1 unlabelled.
+        """
+        return dict(loss_oim=self.loss_oim(embeddings, pids))

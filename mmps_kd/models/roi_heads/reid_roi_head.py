@@ -1,0 +1,143 @@
+"""Box head and re-identification head on shared RoI features."""
+
+from dataclasses import dataclass
+
+import torch
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi, scale_boxes
+from mmdet.utils import ConfigType, InstanceList
+from torch import Tensor
+
+
+@dataclass
+class RoIOutputs:
+    """The RoI head's answer on the sampled RoIs of a batch, R in all, P of them positive.
+
+    Attributes:
+        rois: (R, 5) image index, x1, y1, x2, y2 in network input pixels; image by image, positives first.
+        sampling_results: One an image: which RoI is positive and the ground truth that it is assigned to.
+        roi_feats: (R, C, h, w), after the shared head.
+        cls_score: (R, 2), logits of person and background.
+        bbox_pred: (R, 4), box deltas.
+        embeddings: (P, D), unit length, of the positive RoIs.
+        pids: (P,) int64, identity of the person that a positive RoI is assigned to, -1 unlabelled.
+    """
+
+    rois: Tensor
+    sampling_results: list[SamplingResult]
+    roi_feats: Tensor
+    cls_score: Tensor
+    bbox_pred: Tensor
+    embeddings: Tensor
+    pids: Tensor
+
+
+@MODELS.register_module()
+class ReIDRoIHead(StandardRoIHead):
+    """Detection and re-identification from the same RoI features: the Detect+OIM head.
+
+    In training the embeddings are those of the sampled positive RoIs. In testing they are taken from the final
+    boxes, after regression and NMS, as query embeddings are taken from the given box.
+
+    Args:
+        reid_head: Config of the :class:`ReIDHead`.
+        **kwargs: As for mmdet's ``StandardRoIHead``.
+    """
+
+    def __init__(self, reid_head: ConfigType, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.reid_head = MODELS.build(reid_head)
+
+    def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
+        """Losses of box classification, box regression and identification.
+
+        Args:
+            x: Feature maps, each (B, C, H, W).
+            rpn_results_list: Proposals of each image.
+            batch_data_samples: Samples with ``gt_instances`` (``bboxes``, ``labels``, ``pids``).
+        """
+        outputs = self.forward_train(x, self.sample(rpn_results_list, batch_data_samples), batch_data_samples)
+        return self.loss_by_outputs(outputs)
+
+    def sample(self, rpn_results_list: InstanceList, batch_data_samples: SampleList) -> list[SamplingResult]:
+        """Assign proposals to ground truth and sample the RoIs to train on."""
+        sampling_results = []
+        for proposals, sample in zip(rpn_results_list, batch_data_samples, strict=True):
+            proposals.priors = proposals.pop('bboxes')
+            assigned = self.bbox_assigner.assign(proposals, sample.gt_instances, sample.get('ignored_instances'))
+            sampling_results.append(self.bbox_sampler.sample(assigned, proposals, sample.gt_instances))
+        return sampling_results
+
+    def forward_train(
+        self, x: tuple[Tensor], sampling_results: list[SamplingResult], batch_data_samples: SampleList
+    ) -> RoIOutputs:
+        """Run both heads on the sampled RoIs."""
+        rois = bbox2roi([res.priors for res in sampling_results])
+        bbox_results = self._bbox_forward(x, rois)
+        roi_feats = bbox_results['bbox_feats']
+        pids = [s.gt_instances.pids[res.pos_assigned_gt_inds] for s, res in zip(batch_data_samples, sampling_results)]
+        return RoIOutputs(
+            rois=rois,
+            sampling_results=sampling_results,
+            roi_feats=roi_feats,
+            cls_score=bbox_results['cls_score'],
+            bbox_pred=bbox_results['bbox_pred'],
+            embeddings=self.reid_head(roi_feats[_positives(sampling_results, rois.device)]),
+            pids=torch.cat(pids),
+        )
+
+    def loss_by_outputs(self, outputs: RoIOutputs) -> dict[str, Tensor]:
+        """Losses from the heads' outputs; updates the OIM table and queue."""
+        box = self.bbox_head.loss_and_target(
+            outputs.cls_score, outputs.bbox_pred, outputs.rois, outputs.sampling_results, self.train_cfg
+        )
+        return {**box['loss_bbox'], **self.reid_head.loss(outputs.embeddings, outputs.pids)}
+
+    def predict(
+        self,
+        x: tuple[Tensor],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Detect people and embed them.
+
+        Returns:
+            One InstanceData an image: ``bboxes`` (N, 4), ``scores`` (N,), ``labels`` (N,), ``embeddings`` (N, D);
+            boxes in original pixels if ``rescale``.
+        """
+        metas = [sample.metainfo for sample in batch_data_samples]
+        results = self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=False)
+        embeddings = self.embed(x, [res.bboxes for res in results])
+        for res, emb, meta in zip(results, embeddings, metas, strict=True):
+            res.embeddings = emb
+            if rescale:
+                res.bboxes = scale_boxes(res.bboxes, [1 / s for s in meta['scale_factor']])
+        return results
+
+    def embed(self, x: tuple[Tensor], boxes: list[Tensor]) -> list[Tensor]:
+        """Embed given boxes.
+
+        Args:
+            x: Feature maps, each (B, C, H, W).
+            boxes: One (N_b, 4) tensor an image, x1, y1, x2, y2 in network input pixels.
+
+        Returns:
+            One (N_b, D) tensor an image, rows of unit length.
+        """
+        feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], bbox2roi(boxes))
+        if self.with_shared_head:
+            feats = self.shared_head(feats)
+        return list(self.reid_head(feats).split([len(b) for b in boxes]))
+
+
+def _positives(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
+    """Indices of the positive RoIs among all sampled RoIs of the batch."""
+    indices, start = [], 0
+    for res in sampling_results:
+        indices.append(torch.arange(start, start + len(res.pos_inds), device=device))
+        start += len(res.pos_inds) + len(res.neg_inds)
+    return torch.cat(indices)

@@ -1,0 +1,86 @@
+"""Fixtures that several tests share: the demo's model, made smaller, and batches for it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+import mmps_kd  # noqa: F401  registers the parts
+
+ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def repo_root() -> Path:
+    """Root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Real annotation files, where they are at hand."""
+    folder = ROOT.parent / 'shared' / 'data'
+    if not folder.is_dir():
+        pytest.skip('the real annotation files are not at hand')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope() -> None:
+    """Build from mmdet's registries, as the runner does."""
+    init_default_scope('mmdet')
+
+
+@pytest.fixture
+def model_cfg() -> dict:
+    """Config of a model that runs in milliseconds: the demo's with 8 base channels, 6 identities, queue of 10."""
+    cfg = Config.fromfile(ROOT / 'configs/demo/oim_r18-narrow_mini.py').model
+    cfg.backbone.update(base_channels=8, stem_channels=8)
+    cfg.rpn_head.update(in_channels=32, feat_channels=32)
+    cfg.roi_head.bbox_roi_extractor.out_channels = 32
+    cfg.roi_head.bbox_head.update(in_channels=32, fc_out_channels=16)
+    cfg.roi_head.reid_head.update(in_channels=32, feat_channels=16)
+    cfg.roi_head.reid_head.loss_oim.update(num_identities=6, queue_size=10)
+    return cfg
+
+
+@pytest.fixture
+def build_model(model_cfg: dict) -> Callable:
+    """Build the small model with seeded weights; keyword arguments override its config."""
+
+    def build(seed: int = 0, **overrides):
+        torch.manual_seed(seed)
+        model = MODELS.build({**model_cfg, **overrides})
+        model.init_weights()
+        return model
+
+    return build
+
+
+@pytest.fixture
+def make_batch() -> Callable:
+    """A batch of noise images of 96x128 pixels with given people: one (boxes, pids) pair an image."""
+
+    def make(people: list[tuple[list, list]], seed: int = 0) -> dict:
+        generator = torch.Generator().manual_seed(seed)
+        inputs = [torch.randint(0, 256, (3, 96, 128), generator=generator, dtype=torch.uint8) for _ in people]
+        samples = []
+        for index, (boxes, pids) in enumerate(people):
+            meta = dict(img_id=index, img_name=f'{index}.jpg', img_shape=(96, 128), ori_shape=(192, 256))
+            sample = DetDataSample(metainfo=dict(**meta, scale_factor=(0.5, 0.5), batch_input_shape=(96, 128)))
+            sample.gt_instances = InstanceData(
+                bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+                labels=torch.zeros(len(pids), dtype=torch.long),
+                pids=torch.tensor(pids, dtype=torch.long),
+            )
+            samples.append(sample)
+        return dict(inputs=inputs, data_samples=samples)
+
+    return make

@@ -1,0 +1,67 @@
+"""The whole detector: one training step, prediction, query embeddings."""
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+
+from mmps_kd.errors import UserError
+
+PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
+
+
+def step(model, batch):
+    data = model.data_preprocessor(batch, training=True)
+    losses = model(**data, mode='loss')
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    return losses, total
+
+
+def test_one_step_trains_every_parameter(build_model, make_batch):
+    model = build_model()
+    losses, total = step(model, make_batch(PEOPLE))
+    assert set(losses) == {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'acc', 'loss_oim'}
+    assert torch.isfinite(total)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    lut = model.roi_head.reid_head.loss_oim.lut
+    assert (lut.norm(dim=1) > 0).tolist() == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize('people', [[([], []), ([], [])], [PEOPLE[0], ([], [])], [([[5, 5, 50, 90]], [-1])]])
+def test_images_without_people_or_identities(build_model, make_batch, people):
+    model = build_model()
+    _, total = step(model, make_batch(people))
+    assert torch.isfinite(total)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_queries_are_embedded_in_the_same_pass(build_model, make_batch):
+    model = build_model().eval()
+    batch = make_batch([([], []), ([], []), ([], [])])
+    boxes = torch.tensor([[10.0, 8, 40, 88], [60, 20, 90, 92]])
+    batch['data_samples'][1].query_instances = InstanceData(bboxes=boxes, query_ids=torch.tensor([7, 4]))
+    data = model.data_preprocessor(batch)
+    calls = []
+    extract = model.extract_feat
+    model.extract_feat = lambda x: calls.append(len(x)) or extract(x)
+    samples = model(**data, mode='predict')
+    assert calls == [3]
+    assert ['pred_queries' in sample for sample in samples] == [False, True, False]
+    assert samples[1].pred_queries.query_ids.tolist() == [7, 4]
+    none = boxes.new_zeros(0, 4)
+    expected = model.roi_head.embed(extract(data['inputs']), [none, boxes, none])[1]
+    assert torch.allclose(samples[1].pred_queries.embeddings, expected, atol=1e-6)
+
+
+def test_tensor_mode(build_model, make_batch):
+    model = build_model().eval()
+    data = model.data_preprocessor(make_batch(PEOPLE))
+    assert model(**data, mode='tensor') is not None
+
+
+def test_pretrained_weights_that_cannot_be_had(model_cfg, tmp_path):
+    model_cfg.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'absent.pth'))
+    model = MODELS.build(model_cfg)
+    with pytest.raises(UserError, match=r'absent\.pth.*init_cfg'):
+        model.init_weights()
