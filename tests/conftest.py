@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmps_kd  # noqa: F401  registers the parts
+from mmps_kd.datasets.synthetic import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
@@ -30,6 +31,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip('the real annotation files are not at hand')
     return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_cuhk_sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic data set of 24 images in CUHK-SYSU's layout."""
+    root = tmp_path_factory.mktemp('data') / 'cuhk-sysu'
+    write_dataset(root, 'cuhk-sysu', 'tiny')
+    return root
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,10 @@ class ReIDRoIHead(StandardRoIHead):
         rois = bbox2roi([res.priors for res in sampling_results])
         bbox_results = self._bbox_forward(x, rois)
         roi_feats = bbox_results['bbox_feats']
-        pids = [s.gt_instances.pids[res.pos_assigned_gt_inds] for s, res in zip(batch_data_samples, sampling_results)]
+        pids = [
+            s.gt_instances.pids[res.pos_assigned_gt_inds]
+            for s, res in zip(batch_data_samples, sampling_results, strict=True)
+        ]
         return RoIOutputs(
             rois=rois,
             sampling_results=sampling_results,

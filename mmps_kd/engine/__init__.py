@@ -1,0 +1,3 @@
+"""What runs around training."""
+
+from .hooks import *  # noqa: F403

@@ -1,0 +1,41 @@
+"""What train and test tools do before they build a runner."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mmps_kd.errors import UserError
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config named on the command line.
+
+    Args:
+        args: With ``config``, ``cfg_options``, ``work_dir`` and ``launcher``.
+
+    Returns:
+        The config, overrides merged, with a work dir: the command line's, else the config's own, else
+        ``work_dirs/<config name>``.
+
+    Raises:
+        UserError: If the file is missing.
+    """
+    if not Path(args.config).is_file():
+        raise UserError(f'there is no config file {args.config}')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    return cfg
+
+
+def prepare_process_group(launcher: str) -> None:
+    """Set up gloo where torchrun started the process on a machine without a GPU.
+
+    MMEngine's launcher asks for a CUDA device whatever the backend; a group that stands is left alone by it.
+    """
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')

@@ -1,0 +1,65 @@
+"""Train a person-search model from a config."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from mmps_kd.engine.launch import load_config, prepare_process_group
+from mmps_kd.errors import UserError, run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    """Arguments of mmdet's train.py."""
+    parser = argparse.ArgumentParser(description='Train a person-search model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints; default: work_dirs/<config name>')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with GPUs x batch size / base_batch_size'
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint; without a value, from the latest one in the work dir',
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes --local-rank, torchrun sets LOCAL_RANK.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def build_config(args: argparse.Namespace) -> Config:
+    """The config file with the command line's overrides."""
+    cfg = load_config(args)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise UserError(f'{args.config} has no auto_scale_lr.base_batch_size: set it, or leave out --auto-scale-lr')
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if cfg.load_from is not None and not Path(cfg.load_from).is_file():
+            raise UserError(f'--resume: there is no checkpoint {cfg.load_from}')
+    return cfg
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    cfg = build_config(args)
+    prepare_process_group(args.launcher)
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    run_tool(main)
