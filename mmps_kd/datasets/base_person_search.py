@@ -1,0 +1,145 @@
+"""What the person-search datasets share."""
+
+import logging
+import os
+from abc import abstractmethod
+from pathlib import Path
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+from mmengine.logging import print_log
+
+from mmps_kd.errors import UserError
+from mmps_kd.evaluation.functional.structures import EvaluationSet, SearchProtocol
+
+from .annotations import Annotations
+from .annotations.structures import offsets_of
+
+
+class BasePersonSearchDataset(BaseDetDataset):
+    """People in whole scene images, some with an identity.
+
+    For training, identities are numbered 0..N-1 in the sorted order of the annotation files' own numbers; the
+    mapping comes from the data, and ``metainfo`` holds it: ``identities`` (what row n of an OIM table stands for) and
+    ``num_identities``. For testing, ``metainfo['evaluation']`` is the
+    :class:`~mmps_kd.evaluation.functional.structures.EvaluationSet`, and images that queries lie in carry
+    ``queries``: ``boxes`` (n, 4) float32 in original pixels and ``ids`` (n,) int64, positions in the protocol.
+
+    Boxes of zero width or height are dropped, and their number logged.
+
+    Args:
+        split: 'train' or 'test': which images. Independent of ``test_mode``, which says how samples are fetched.
+        filter_cfg: With ``filter_empty_gt`` (default), training images without a person are left out. Test images
+            are all kept.
+        **kwargs: As for mmdet's ``BaseDetDataset``; ``data_prefix['img']`` is the image folder under ``data_root``.
+    """
+
+    METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
+
+    def __init__(self, split: str = 'train', filter_cfg: dict | None = None, **kwargs) -> None:
+        if split not in ('train', 'test'):
+            raise UserError(f"{type(self).__name__}: split must be 'train' or 'test', got {split!r}")
+        self.split = split
+        super().__init__(filter_cfg={'filter_empty_gt': True} if filter_cfg is None else filter_cfg, **kwargs)
+
+    @abstractmethod
+    def load_train(self) -> tuple[Annotations, np.ndarray | None]:
+        """People of the training images, and the names of their identities where pids are positions in a list."""
+
+    @abstractmethod
+    def load_test(self) -> tuple[Annotations, EvaluationSet]:
+        """People of the test images, and what they are evaluated on."""
+
+    @property
+    def root(self) -> Path:
+        """``data_root`` as a path."""
+        return Path(self.data_root or '.')
+
+    def load_data_list(self) -> list[dict]:
+        """Read the split; fills ``metainfo``.
+
+        Raises:
+            UserError: If something is missing or wrong in ``data_root``.
+        """
+        if not self.root.is_dir():
+            raise UserError(f'data_root {self.root}: no such folder; where to get the data stands in docs/datasets.md')
+        people, found = self.load_train() if self.split == 'train' else self.load_test()
+        _require_images(Path(self.data_prefix['img']), people.image_names.tolist())
+        people = self._drop_empty_boxes(people)
+        if self.split == 'test':
+            _require_listed(found, people.image_names)
+            self._metainfo['evaluation'] = found
+            return self._data_infos(people, people.pids, _queries_by_image(next(iter(found.protocols.values()))))
+        rows, identities = _relabel(people.pids)
+        names = identities if found is None else found[identities]
+        self._metainfo.update(identities=tuple(names.tolist()), num_identities=len(names))
+        return self._data_infos(people, rows, {})
+
+    def filter_data(self) -> list[dict]:
+        """Leave training images without a person out, if so configured."""
+        if self.split == 'test' or not self.filter_cfg.get('filter_empty_gt', False):
+            return self.data_list
+        return [info for info in self.data_list if info['instances']]
+
+    def _drop_empty_boxes(self, people: Annotations) -> Annotations:
+        kept = people.without_empty_boxes()
+        dropped = len(people.boxes) - len(kept.boxes)
+        if dropped:
+            message = f'{type(self).__name__} ({self.split}): dropped {dropped} boxes of zero width or height'
+            print_log(message, logger='current', level=logging.WARNING)
+        return kept
+
+    def _data_infos(self, people: Annotations, pids: np.ndarray, queries: dict[str, dict]) -> list[dict]:
+        instances = [
+            dict(bbox=box, bbox_label=0, ignore_flag=0, pid=pid)
+            for box, pid in zip(people.boxes.tolist(), pids.tolist(), strict=True)
+        ]
+        offsets = offsets_of(people.num_boxes).tolist()
+        infos = []
+        for i, name in enumerate(people.image_names.tolist()):
+            path = os.path.join(self.data_prefix['img'], name)
+            info = dict(img_id=i, img_name=name, img_path=path, instances=instances[offsets[i] : offsets[i + 1]])
+            if people.image_sizes is not None:
+                info['height'], info['width'] = people.image_sizes[i].tolist()
+            if name in queries:
+                info['queries'] = queries[name]
+            infos.append(info)
+        return infos
+
+
+def _relabel(pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the identities 0..N-1; returns the new pids (M,), -1 kept, and the old number of each row (N,)."""
+    identities = np.unique(pids[pids >= 0])
+    return np.where(pids >= 0, np.searchsorted(identities, pids), -1), identities
+
+
+def _queries_by_image(protocol: SearchProtocol) -> dict[str, dict]:
+    images, inverse = np.unique(protocol.query_images, return_inverse=True)
+    order = np.argsort(inverse, kind='stable')
+    groups = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+    boxes = protocol.query_boxes.astype(np.float32)
+    return {name: dict(boxes=boxes[ids], ids=ids) for name, ids in zip(images.tolist(), groups, strict=True)}
+
+
+def _require_listed(evaluation: EvaluationSet, image_names: np.ndarray) -> None:
+    for name, protocol in evaluation.protocols.items():
+        needed = np.concatenate([protocol.gallery_images, protocol.query_images])
+        unlisted = needed[~np.isin(needed, image_names)]
+        if len(unlisted):
+            raise UserError(
+                f'protocol {name} names {unlisted[0]}, which is not among the test images; get both from one place'
+            )
+
+
+def _require_images(folder: Path, names: list[str]) -> None:
+    """Look all images up at once, folder by folder, before hours of training find that one is missing."""
+    there = set()
+    for sub in {os.path.dirname(name) for name in names}:
+        if (folder / sub).is_dir():
+            there.update(os.path.join(sub, entry.name) for entry in os.scandir(folder / sub))
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise UserError(
+            f'{folder} lacks {len(missing)} of the {len(names)} images that the annotations name, first {missing[0]}; '
+            'unpack the images there or correct data_root'
+        )

@@ -1,0 +1,77 @@
+"""Parsed annotations on disk, so that the second start does not parse them again."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+FORMAT_VERSION = 1
+"""Raised whenever a reader changes what it stores."""
+
+
+def cache_folder() -> Path:
+    """``$MMPS_CACHE/annotations``, by default ``~/.cache/mmps_kd/annotations`` (or under ``$XDG_CACHE_HOME``)."""
+    user_cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    return Path(os.environ.get('MMPS_CACHE') or user_cache / 'mmps_kd') / 'annotations'
+
+
+def cached(name: str, sources: Sequence[Path], parse: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return ``parse()``, from the cache if no source changed since it was stored there.
+
+    A folder that cannot be written to means no caching, a damaged cache file that it is made anew.
+
+    Args:
+        name: What is cached, the beginning of the cache file's name.
+        sources: Existing files that ``parse`` reads; path, size and modification time make the key.
+        parse: Gives the arrays; none of them of dtype object.
+    """
+    paths = '\n'.join(os.path.abspath(source) for source in sources)
+    path = cache_folder() / f'{name}-{_digest(paths)}.npz'
+    state = _digest('\n'.join(_state(source) for source in sources))
+    arrays = _load(path, state)
+    if arrays is None:
+        arrays = parse()
+        _store(path, {**arrays, 'state': np.array(state)})
+    return arrays
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(f'{FORMAT_VERSION}\n{text}'.encode()).hexdigest()[:24]
+
+
+def _state(source: Path) -> str:
+    stat = source.stat()
+    return f'{stat.st_size} {stat.st_mtime_ns}'
+
+
+def _load(path: Path, state: str) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file['state']) != state:
+                return None
+            return {key: file[key] for key in file.files if key != 'state'}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write to a temporary file first: a reader sees the whole file or none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix='.tmp', delete=False) as file:
+            np.savez(file, **arrays)
+        os.replace(file.name, path)
+    except OSError as error:
+        _warn_once(f'{path.parent} cannot be written to ({error.strerror}): parsed annotations are not cached')
+
+
+@cache
+def _warn_once(message: str) -> None:
+    print_log(message, logger='current', level=logging.WARNING)

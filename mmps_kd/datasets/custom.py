@@ -1,0 +1,72 @@
+"""People's own data."""
+
+import numpy as np
+from mmdet.registry import DATASETS
+
+from mmps_kd.errors import UserError
+from mmps_kd.evaluation.functional.structures import EvaluationSet
+
+from .annotations import Annotations
+from .annotations.coco_json import read_coco_json
+from .annotations.prw import read_queries
+from .base_person_search import BasePersonSearchDataset
+from .protocols.full_gallery import full_gallery_protocol
+
+
+@DATASETS.register_module()
+class CustomPersonSearchDataset(BasePersonSearchDataset):
+    """One COCO-style JSON a split, with ``person_id`` in its annotations (below 0 or absent: unlabelled).
+
+    For testing, each query is searched in all images but its own. The queries are those of ``query_file``, else
+    those that the JSON lists under ``queries``, else one for each identity that is seen in at least two images: its
+    box of the lowest annotation id. docs/datasets.md shows the format.
+
+    Args:
+        ann_file: The JSON, relative to ``data_root`` or absolute.
+        query_file: Query list in the form of PRW's ``query_info.txt``, relative to ``data_root`` or absolute.
+        data_prefix: The image folder.
+        **kwargs: As for :class:`BasePersonSearchDataset`.
+    """
+
+    METAINFO = dict(dataset_name='custom', **BasePersonSearchDataset.METAINFO)
+
+    def __init__(self, ann_file: str, query_file: str | None = None, data_prefix: dict | None = None, **kwargs) -> None:
+        self.query_file = query_file
+        super().__init__(ann_file=ann_file, data_prefix=data_prefix or dict(img='images'), **kwargs)
+
+    def load_train(self) -> tuple[Annotations, None]:
+        """People of the JSON."""
+        return read_coco_json(self.root / self.ann_file)[0], None
+
+    def load_test(self) -> tuple[Annotations, EvaluationSet]:
+        """People of the JSON, and the protocol ``full``."""
+        people, ids, listed = read_coco_json(self.root / self.ann_file)
+        if self.query_file is not None:
+            source = self.root / self.query_file
+            queries = read_queries(source)
+        else:
+            source = self.root / self.ann_file
+            boxes = _first_boxes(people, ids) if listed is None else _listed_boxes(ids, listed, str(source))
+            queries = people.image_names[people.image_of_box[boxes]], people.boxes[boxes], people.pids[boxes]
+        if not len(queries[0]):
+            raise UserError(f'{source}: no query: no identity is seen in two images; give a query_file')
+        protocol = full_gallery_protocol(people, *queries, source=str(source))
+        return people, EvaluationSet({'full': protocol}, people.ground_truth())
+
+
+def _first_boxes(people: Annotations, ids: np.ndarray) -> np.ndarray:
+    """Position of the box of lowest annotation id of each identity that is seen in at least two images."""
+    by_id = np.argsort(ids, kind='stable')
+    pids, first = np.unique(people.pids[by_id], return_index=True)
+    appearances = np.unique(np.stack([people.pids, people.image_of_box]), axis=1)
+    num_images = np.unique(appearances[0], return_counts=True)[1]
+    return by_id[first[(pids >= 0) & (num_images > 1)]]
+
+
+def _listed_boxes(ids: np.ndarray, listed: list[int], source: str) -> np.ndarray:
+    """Positions of the boxes with the listed annotation ids."""
+    position = {annotation_id: i for i, annotation_id in enumerate(ids.tolist())}
+    unknown = [annotation_id for annotation_id in listed if annotation_id not in position]
+    if unknown:
+        raise UserError(f'{source}: queries name annotation_id {unknown[0]}, which is not among the annotations')
+    return np.array([position[annotation_id] for annotation_id in listed], dtype=np.int64)

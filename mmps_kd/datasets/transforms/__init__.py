@@ -1,0 +1,7 @@
+"""Pipeline steps that know of person ids and queries."""
+
+from .align_pids import AlignPids
+from .formatting import PackPersonSearchInputs
+from .loading import LoadPersonSearchAnnotations
+
+__all__ = ['AlignPids', 'LoadPersonSearchAnnotations', 'PackPersonSearchInputs']
