@@ -33,10 +33,12 @@ model = dict(
         ),
         reid_head=dict(
             in_channels=128,
+            num_convs=1,
+            with_bn=True,
             with_avg_pool=False,
             roi_feat_size=(8, 4),
             feat_channels=128,
-            loss_oim=dict(num_identities=80, queue_size=200),
+            loss_oim=dict(num_identities=200, queue_size=200),
         ),
     ),
     train_cfg=dict(
@@ -61,18 +63,16 @@ test_pipeline = [
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='PackPersonSearchInputs'),
 ]
-train_dataloader = dict(
-    batch_size=4, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
-)
+train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=16, val_interval=4)
+train_cfg = dict(max_epochs=10, val_interval=5)
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=0.0005, weight_decay=0.01),
+    optimizer=dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.01),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[13], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=True, milestones=[8], gamma=0.1),
 ]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))

@@ -83,15 +83,33 @@ class EvaluationSet(_Immutable):
 
 
 @dataclass(frozen=True, eq=False)
+class QueryContext(_Immutable):
+    """The other people of each query's image, for context bipartite graph matching; the query is not among them.
+
+    Attributes:
+        num_people: (Q,) int64, people of each query's image, zero allowed.
+        boxes: (C, 5) float, x1, y1, x2, y2, score in original pixels, queries concatenated in order.
+        embeddings: (C, D) float32.
+    """
+
+    num_people: np.ndarray
+    boxes: np.ndarray
+    embeddings: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class SearchResults(_Immutable):
     """Detections and embeddings of a whole test set: the interchange format of ``eval_results.py``.
 
     Attributes:
         image_names: (N,) str, each gallery image at most once.
         num_dets: (N,) int64, detections in each image, zero allowed.
-        boxes: (M, 5) float64, x1, y1, x2, y2, score in original pixels, images concatenated in order.
+        boxes: (M, 5) float, x1, y1, x2, y2, score in original pixels, images concatenated in order.
         embeddings: (M, D) float32, used as given; similarity is the dot product.
         query_embeddings: (Q, D) float32, in the protocol's order of queries.
+        query_images: (Q,) str, optional: the queries' images, to check their order.
+        query_boxes: (Q, 4) float, optional: the queries' boxes, to check their order.
+        query_context: optional: people beside the queries.
     """
 
     image_names: np.ndarray
@@ -99,3 +117,6 @@ class SearchResults(_Immutable):
     boxes: np.ndarray
     embeddings: np.ndarray
     query_embeddings: np.ndarray
+    query_images: np.ndarray | None = None
+    query_boxes: np.ndarray | None = None
+    query_context: QueryContext | None = None

@@ -3,6 +3,7 @@
 import math
 
 import torch.nn.functional as F
+from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
@@ -18,8 +19,10 @@ class ReIDHead(BaseModule):
         in_channels: Channels C of the RoI features.
         loss_oim: Config of the :class:`OIMLoss`; its ``feat_channels`` is set from here unless given.
         feat_channels: Embedding size D.
+        num_convs: 3x3 convolutions with batch norm on the RoI features, for detectors without a shared head.
         with_avg_pool: Average over the RoI's cells; otherwise all cells go into the linear layer.
         roi_feat_size: Height and width of the RoI features (one number if equal), used without pooling.
+        with_bn: Batch norm on the embedding before it is brought to unit length, as NAE and SeqNet have it.
         init_cfg: Initialisation of the linear layer.
     """
 
@@ -28,17 +31,21 @@ class ReIDHead(BaseModule):
         in_channels: int,
         loss_oim: ConfigType,
         feat_channels: int = 256,
+        num_convs: int = 0,
         with_avg_pool: bool = True,
         roi_feat_size: int | tuple[int, int] = 7,
+        with_bn: bool = False,
         init_cfg: OptMultiConfig = None,
     ) -> None:
         if init_cfg is None:
             init_cfg = dict(type='Normal', layer='Linear', std=0.01)
         super().__init__(init_cfg=init_cfg)
         self.with_avg_pool = with_avg_pool
-        if not with_avg_pool:
-            in_channels *= math.prod(to_2tuple(roi_feat_size))
-        self.fc = nn.Linear(in_channels, feat_channels)
+        conv = dict(kernel_size=3, padding=1, norm_cfg=dict(type='BN'))
+        self.convs = nn.Sequential(*(ConvModule(in_channels, in_channels, **conv) for _ in range(num_convs)))
+        num_cells = 1 if with_avg_pool else math.prod(to_2tuple(roi_feat_size))
+        self.fc = nn.Linear(in_channels * num_cells, feat_channels)
+        self.bn = RoIBatchNorm(feat_channels) if with_bn else nn.Identity()
         self.loss_oim = MODELS.build({'feat_channels': feat_channels, **loss_oim})
 
     def forward(self, roi_feats: Tensor) -> Tensor:
@@ -50,8 +57,9 @@ class ReIDHead(BaseModule):
         Returns:
             (N, D) embeddings of unit length, in fp32.
         """
-        feats = roi_feats.mean(dim=(2, 3)) if self.with_avg_pool else roi_feats.flatten(1)
-        return F.normalize(self.fc(feats).float(), dim=1)
+        feats = self.convs(roi_feats)
+        feats = feats.mean(dim=(2, 3)) if self.with_avg_pool else feats.flatten(1)
+        return F.normalize(self.bn(self.fc(feats)).float(), dim=1)
 
     def loss(self, embeddings: Tensor, pids: Tensor) -> dict[str, Tensor]:
         """OIM loss of the RoIs that hold a person.
@@ -61,3 +69,13 @@ class ReIDHead(BaseModule):
             pids: (N,) int64 identity of the assigned person, -1 unlabelled.
         """
         return dict(loss_oim=self.loss_oim(embeddings, pids))
+
+
+class RoIBatchNorm(nn.BatchNorm1d):
+    """Batch norm over a varying number of RoIs: fewer than two have no statistics and use the running ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, D)."""
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)

@@ -39,3 +39,22 @@ def test_embeddings_stay_fp32_under_autocast():
         out = build()(torch.randn(2, 4, 7, 7))
     assert out.dtype == torch.float32
     assert out.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_convolutions_and_batch_norm_come_before_the_unit_length():
+    head = build(num_convs=1, with_bn=True)
+    feats = torch.randn(3, 4, 7, 7)
+    linear = head.fc(head.convs(feats).mean((2, 3)))
+    # Batch statistics in training: each dimension has mean 0 and variance 1 over the RoIs.
+    normed = (linear - linear.mean(0)) / (linear.var(0, unbiased=False) + head.bn.eps).sqrt()
+    assert torch.allclose(head(feats), torch.nn.functional.normalize(normed, dim=1), atol=1e-5)
+
+
+@pytest.mark.parametrize('count', [0, 1])
+def test_batch_norm_of_too_few_rois_uses_the_running_statistics(count):
+    head = build(num_convs=1, with_bn=True)
+    before = head.bn.running_mean.clone()
+    head(torch.randn(count, 4, 7, 7)).sum().backward()
+    assert torch.equal(head.bn.running_mean, before)
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters())
+    assert all(torch.isfinite(b).all() for b in head.buffers())

@@ -1,0 +1,38 @@
+# Virtual environment, tests and demo. STACK=upstream takes the second set of pins, in its own environment.
+export STACK ?= openmmlab
+PYTHON ?= python3
+VENV_openmmlab := .venv
+VENV_upstream := .venv-upstream
+BIN := $(VENV_$(STACK))/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-all lint format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+env: ## Make the virtual environment, or do nothing when it stands
+	@$(PYTHON) tools/setup_env.py
+
+demo: env ## Write a small dataset, train on it, evaluate, draw rankings
+	@$(BIN)/python tools/demo.py
+
+test: env ## Run the tests, without those marked slow (ARGS='-k oim' is handed to pytest)
+	@$(PYTEST) -m 'not slow' $(ARGS)
+
+test-all: env ## Run every test, then the demo
+	@$(PYTEST) $(ARGS)
+	@$(MAKE) --no-print-directory demo
+
+lint: env ## Check style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: env ## Mend style and format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove build products and caches; environments, data and work_dirs stay
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find mmps_kd tools tests configs benchmarks -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true

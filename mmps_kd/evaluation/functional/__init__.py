@@ -1,0 +1,31 @@
+"""The rules of person-search evaluation, in NumPy and SciPy alone."""
+
+from .cbgm import CBGM
+from .checks import check_results
+from .curves import mean_precision_at_recall
+from .detection import DetectionScores, evaluate_detection
+from .ranking import RankedBoxes, rank_gallery
+from .results_file import load_results, save_results
+from .search import SearchScores, evaluate_search
+from .structures import EvaluationSet, GroundTruth, QueryContext, SearchProtocol, SearchResults
+from .upper_bound import ground_truth_results
+
+__all__ = [
+    'CBGM',
+    'DetectionScores',
+    'EvaluationSet',
+    'GroundTruth',
+    'QueryContext',
+    'RankedBoxes',
+    'SearchProtocol',
+    'SearchResults',
+    'SearchScores',
+    'check_results',
+    'evaluate_detection',
+    'evaluate_search',
+    'ground_truth_results',
+    'load_results',
+    'mean_precision_at_recall',
+    'rank_gallery',
+    'save_results',
+]

@@ -1,0 +1,129 @@
+"""Results that do not fit: one line that names the item."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from mmps_kd.errors import UserError
+
+from .ragged import run_offsets
+from .structures import QueryContext, SearchProtocol, SearchResults
+
+
+def check_results(results: SearchResults, protocol: SearchProtocol, known_images: Iterable[str] | None = None) -> None:
+    """Check that results are whole and belong to a protocol.
+
+    Args:
+        results: What a model gave.
+        protocol: What it is to be scored on.
+        known_images: Names that may occur; None for the protocol's own gallery and query images.
+
+    Raises:
+        UserError: Naming the first image, query or number that does not fit.
+    """
+    check_structure(results)
+    check_against_protocol(results, protocol)
+    if known_images is None:
+        known_images = [*protocol.gallery_images.tolist(), *protocol.query_images.tolist()]
+    unknown = _first_missing(results.image_names, known_images)
+    if unknown is not None:
+        raise UserError(f"results list image '{unknown}', which the test set does not have: wrong dataset or split?")
+
+
+def check_structure(results: SearchResults) -> None:
+    """Check that the arrays agree with each other and every number is finite."""
+    _check_sizes(results)
+    names = results.image_names.tolist()
+    if len(set(names)) < len(names):
+        name, times = Counter(names).most_common(1)[0]
+        raise UserError(f"results list image '{name}' {times} times: list each image once")
+    for what, values in (('boxes', results.boxes), ('embeddings', results.embeddings)):
+        row = _first_non_finite(values)
+        if row is not None:
+            image = np.searchsorted(run_offsets(results.num_dets), row, side='right') - 1
+            raise UserError(f"{what} of image '{results.image_names[image]}' hold NaN or infinity (detection {row})")
+    row = _first_non_finite(results.query_embeddings)
+    if row is not None:
+        raise UserError(f'query_embeddings of query {row} hold NaN or infinity')
+    if results.query_context is not None and _first_non_finite(results.query_context.embeddings) is not None:
+        row = _first_non_finite(results.query_context.embeddings)
+        raise UserError(f'query_context_embeddings hold NaN or infinity (person {row})')
+
+
+def check_against_protocol(results: SearchResults, protocol: SearchProtocol) -> None:
+    """Check that every query and every gallery image of a protocol is there, and that a search makes sense."""
+    if len(results.query_embeddings) != protocol.num_queries:
+        raise UserError(f'results hold {len(results.query_embeddings)} queries, the protocol {protocol.num_queries}')
+    missing = _first_missing(protocol.gallery_images, results.image_names.tolist())
+    if missing is not None:
+        raise UserError(
+            f"gallery image '{missing}' is not in the results: an image with no detection is listed with num_dets 0"
+        )
+    lost = np.flatnonzero(np.diff(protocol.truth_offsets) == 0)
+    if len(lost):
+        raise UserError(
+            f"query {lost[0]} ('{protocol.query_images[lost[0]]}', person {protocol.query_pids[lost[0]]}) "
+            'has no true box in its gallery'
+        )
+    _check_query_order(results, protocol)
+
+
+def _check_sizes(results: SearchResults) -> None:
+    detections, queries = len(results.boxes), len(results.query_embeddings)
+    dim, query_dim = results.embeddings.shape[1], results.query_embeddings.shape[1]
+    if len(results.image_names) != len(results.num_dets):
+        raise UserError(f'{len(results.image_names)} img_names but {len(results.num_dets)} num_dets')
+    if (results.num_dets < 0).any():
+        raise UserError(f"num_dets of image '{results.image_names[results.num_dets.argmin()]}' is negative")
+    if results.num_dets.sum() != detections:
+        raise UserError(f'num_dets add up to {results.num_dets.sum()} but there are {detections} bboxes')
+    if len(results.embeddings) != detections:
+        raise UserError(f'{detections} bboxes but {len(results.embeddings)} embeddings')
+    if dim != query_dim:
+        raise UserError(f'embeddings have dimension {dim}, query_embeddings {query_dim}')
+    for key, array in (('query_names', results.query_images), ('query_bboxes', results.query_boxes)):
+        if array is not None and len(array) != queries:
+            raise UserError(f'{key} has {len(array)} entries for {queries} query_embeddings')
+    if results.query_context is not None:
+        _check_context_sizes(results.query_context, queries, dim)
+
+
+def _check_context_sizes(context: QueryContext, queries: int, dim: int) -> None:
+    if len(context.num_people) != queries:
+        raise UserError(f'query_context_num_people has {len(context.num_people)} entries for {queries} queries')
+    if not context.num_people.sum() == len(context.boxes) == len(context.embeddings):
+        raise UserError(
+            f'query_context_num_people add up to {context.num_people.sum()}, but there are {len(context.boxes)} '
+            f'query_context_bboxes and {len(context.embeddings)} query_context_embeddings'
+        )
+    if context.embeddings.shape[1] != dim:
+        raise UserError(f'embeddings have dimension {dim}, query_context_embeddings {context.embeddings.shape[1]}')
+
+
+def _check_query_order(results: SearchResults, protocol: SearchProtocol) -> None:
+    """Compare the queries' images and boxes, where the results hold them; three PRW boxes are 1 px off in one file."""
+    if results.query_images is not None:
+        wrong = np.flatnonzero(results.query_images != protocol.query_images)
+        if len(wrong):
+            raise UserError(
+                f"query {wrong[0]} is image '{protocol.query_images[wrong[0]]}' in the protocol "
+                f"but '{results.query_images[wrong[0]]}' in query_names: put the queries in the protocol's order"
+            )
+    if results.query_boxes is not None:
+        wrong = np.flatnonzero(np.abs(results.query_boxes - protocol.query_boxes).max(axis=1) > 2)
+        if len(wrong):
+            raise UserError(
+                f'query {wrong[0]} is box {protocol.query_boxes[wrong[0]].tolist()} in the protocol '
+                f'but {results.query_boxes[wrong[0]].tolist()} in query_bboxes'
+            )
+
+
+def _first_missing(names: np.ndarray, known: Iterable[str]) -> str | None:
+    known = set(known)
+    return next((name for name in names.tolist() if name not in known), None)
+
+
+def _first_non_finite(values: np.ndarray) -> int | None:
+    finite = np.isfinite(values)
+    return None if finite.all() else int(np.flatnonzero(~finite.all(axis=1))[0])

@@ -1,0 +1,226 @@
+"""The offline evaluation tool, run in this process."""
+
+import csv
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from mmps_kd.errors import UserError
+from mmps_kd.evaluation.functional import (
+    CBGM,
+    EvaluationSet,
+    GroundTruth,
+    SearchProtocol,
+    SearchResults,
+    evaluate_search,
+    save_results,
+)
+
+# PRW frames of cameras 1 and 2. Person 5 is searched from the first frame and stands in the two others.
+FRAMES = {
+    'c1s1_000001.jpg': [(5, [0, 0, 40, 80])],
+    'c1s1_000002.jpg': [(5, [10, 0, 40, 80]), (-2, [200, 0, 40, 80])],
+    'c2s1_000003.jpg': [(5, [20, 0, 40, 80])],
+}
+
+
+@pytest.fixture
+def prw(tmp_path):
+    """A folder with PRW's test annotations in JSON form, and its query list."""
+    images = [dict(id=i, file_name=name, width=1920, height=1080) for i, name in enumerate(FRAMES)]
+    people = [(i, pid, box) for i, frame in enumerate(FRAMES.values()) for pid, box in frame]
+    annotations = [
+        dict(id=n, image_id=i, category_id=1, bbox=box, area=3200, iscrowd=0, person_id=pid)
+        for n, (i, pid, box) in enumerate(people)
+    ]
+    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='person')])
+    (tmp_path / 'prw_test_pid.json').write_text(json.dumps(content))
+    (tmp_path / 'query_info.txt').write_text('5 0 0 40 80 c1s1_000001\n')
+    return tmp_path
+
+
+@pytest.fixture
+def prw_results(tmp_path):
+    """Person 5 is found in both frames, behind the unlabelled person, whose box is the most similar."""
+    results = SearchResults(
+        image_names=np.array(list(FRAMES)),
+        num_dets=np.array([1, 2, 1]),
+        boxes=np.array(
+            [[0, 0, 40, 80, 0.9], [10, 0, 50, 80, 0.9], [200, 0, 240, 80, 0.8], [20, 0, 60, 80, 0.6]], np.float64
+        ),
+        embeddings=np.array([[1.0], [0.6], [0.8], [0.4]], np.float32),
+        query_embeddings=np.array([[1.0]], np.float32),
+    )
+    save_results(tmp_path / 'results.npz', results)
+    return tmp_path / 'results.npz'
+
+
+@pytest.fixture
+def tool(repo_root):
+    """The tool as a module."""
+    spec = importlib.util.spec_from_file_location('eval_results', repo_root / 'tools/eval_results.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(tool, monkeypatch, tmp_path):
+    """Run with arguments; give what ``--out`` holds."""
+
+    def run(*arguments):
+        out = tmp_path / 'metrics.json'
+        monkeypatch.setattr(sys, 'argv', ['eval_results.py', *map(str, arguments), '--out', str(out)])
+        tool.main()
+        return json.loads(out.read_text())
+
+    return run
+
+
+def test_prw(run, prw, prw_results, capsys):
+    figures = run('prw', prw_results, '--data-root', prw)
+    assert figures == pytest.approx(
+        dict(
+            mAP=(1 / 2 + 2 / 3) / 2,
+            top1=0.0,
+            top5=1.0,
+            top10=1.0,
+            det_ap=1.0,
+            det_recall=1.0,
+            # Three labelled people; the box on the unlabelled one is wrong and second by score, after two tied ones.
+            det_ap_labelled=(2 / 2 + 2 / 2 + 3 / 4) / 3,
+            det_recall_labelled=1.0,
+        )
+    )
+    printed = capsys.readouterr().out
+    assert '58.33' in printed and '100.00' in printed
+
+
+def test_prw_options(run, prw, prw_results):
+    assert run('prw', prw_results, '--data-root', prw, '--ignore-cam-id')['mAP'] == pytest.approx(7 / 12)
+    assert run('prw', prw_results, '--data-root', prw, '--cross-camera')['mAP'] == 1.0
+    figures = run('prw', prw_results, '--data-root', prw, '--score-thr', 0.7)
+    assert (figures['mAP'], figures['det_recall']) == pytest.approx((1 / 4, 3 / 4))
+    figures = run('prw', prw_results, '--data-root', prw, '--det-score-thr', 0.7)
+    assert (figures['mAP'], figures['det_recall']) == pytest.approx((7 / 12, 3 / 4))
+    # 0.6 x 0.9, 0.8 x 0.8, 0.4 x 0.6
+    assert run('prw', prw_results, '--data-root', prw, '--weight-by-score')['mAP'] == pytest.approx(7 / 12)
+    # Nobody stands beside the query: the re-ranking changes nothing.
+    assert run('prw', prw_results, '--data-root', prw, '--cbgm')['mAP'] == pytest.approx(7 / 12)
+
+
+def test_other_query_list(run, prw, prw_results):
+    (prw / 'mini.txt').write_text('5 20 0 40 80 c2s1_000003\n')
+    # From the third frame: the first frame's box leads, then the unlabelled person, then the second frame's.
+    figures = run('prw', prw_results, '--data-root', prw, '--query-info', prw / 'mini.txt')
+    assert figures['mAP'] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_per_query_file(run, prw, prw_results, tmp_path):
+    run('prw', prw_results, '--data-root', prw, '--per-query', tmp_path / 'queries.csv')
+    with open(tmp_path / 'queries.csv', newline='') as file:
+        (row,) = csv.DictReader(file)
+    assert (row['image'], row['pid'], row['true_boxes'], row['first_hit']) == ('c1s1_000001.jpg', '5', '2', '2')
+    assert [float(p) for p in row['precisions'].split()] == pytest.approx([1 / 2, 2 / 3])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--gallery-size', '100'], '--gallery-size is an option of cuhk-sysu'),
+        (['--k1', '5'], '--k1 and --k2 are settings of --cbgm'),
+        (['--per-query', 'nowhere/queries.csv'], 'there is no folder nowhere'),
+    ],
+)
+def test_wrong_options(run, prw, prw_results, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run('prw', prw_results, '--data-root', prw, *arguments)
+
+
+@pytest.mark.parametrize('option', [['--cross-camera'], ['--ignore-cam-id'], ['--query-info', 'list.txt']])
+def test_options_of_the_other_dataset(run, prw_results, tmp_path, option):
+    with pytest.raises(UserError, match=f'{option[0]} is an option of prw, not of cuhk-sysu'):
+        run('cuhk-sysu', prw_results, '--data-root', tmp_path, *option)
+
+
+def test_cbgm_settings(tool, monkeypatch):
+    def settings(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['eval_results.py', *arguments, 'r.npz', '--data-root', '.'])
+        return tool.build_cbgm(tool.parse_args())
+
+    assert settings('prw') is None
+    assert settings('prw', '--cbgm') == CBGM(30, 4)
+    assert settings('cuhk-sysu', '--cbgm', '--k1', '7') == CBGM(7, 3)
+
+
+def test_unknown_image(run, prw, prw_results):
+    with np.load(prw_results) as file:
+        arrays = dict(file)
+    arrays['img_names'] = np.append(arrays['img_names'], 'c9.jpg')
+    arrays['num_dets'] = np.append(arrays['num_dets'], 0)
+    np.savez(prw_results, **arrays)
+    with pytest.raises(UserError, match="image 'c9.jpg', which the test set does not have"):
+        run('prw', prw_results, '--data-root', prw)
+
+
+def test_gallery_sizes(run, tool, prw_results, monkeypatch, tmp_path):
+    names = np.array(list(FRAMES))
+
+    def protocol(entries):
+        return SearchProtocol(
+            query_images=names[:1],
+            query_boxes=np.array([[0.0, 0, 40, 80]]),
+            query_pids=np.array([0]),
+            gallery_images=names,
+            offsets=np.array([0, len(entries)]),
+            entries=np.array(entries, np.int32),
+            truth_offsets=np.array([0, 1]),
+            truth_images=np.array([2], np.int32),
+            truth_boxes=np.array([[20.0, 0, 60, 80]]),
+        )
+
+    asked = []
+
+    def load(root, sizes):
+        asked.append((root, sizes))
+        truth = GroundTruth(names, np.array([1, 0, 0]), np.array([[0.0, 0, 40, 80]]), np.array([True]))
+        return EvaluationSet({'gallery_50': protocol([2]), 'gallery_all': protocol([1, 2])}, truth)
+
+    monkeypatch.setattr(tool, 'load_cuhk_sysu_evaluation', load)
+    figures = run('cuhk-sysu', prw_results, '--data-root', tmp_path, '--gallery-size', '50', 'all')
+    assert asked == [(str(tmp_path), [50, 'all'])]
+    assert figures['gallery_50'] == dict(mAP=1.0, top1=1.0, top5=1.0, top10=1.0)
+    assert figures['gallery_all'] == pytest.approx(dict(mAP=1 / 3, top1=0.0, top5=1.0, top10=1.0))
+    assert figures['mAP'] == 1.0
+    assert figures['det_recall'] == 1.0
+    run('cuhk-sysu', prw_results, '--data-root', tmp_path)
+    assert asked[-1] == (str(tmp_path), [100])
+
+
+def test_real_protocol_alone_is_enough(run, tool, shared_data, tmp_path):
+    """TestG100.mat without any other file: search figures, no detection figures, the same as from the functions."""
+    folder = tmp_path / 'annotation/test/train_test'
+    folder.mkdir(parents=True)
+    (folder / 'TestG100.mat').symlink_to(shared_data.resolve() / 'TestG100.mat')
+    protocol = tool.load_cuhk_sysu_evaluation(tmp_path, [100]).protocols['gallery_100']
+    first = protocol.truth_images.copy()
+    _, keep = np.unique(first, return_index=True)
+    rng = np.random.default_rng(0)
+    num_dets = np.zeros(len(protocol.gallery_images), int)
+    num_dets[first[keep]] = 1
+    results = SearchResults(
+        protocol.gallery_images,
+        num_dets,
+        np.column_stack([protocol.truth_boxes[keep], np.ones(len(keep))]),
+        rng.standard_normal((len(keep), 8)).astype(np.float32),
+        rng.standard_normal((protocol.num_queries, 8)).astype(np.float32),
+    )
+    save_results(tmp_path / 'results.npz', results)
+    figures = run('cuhk-sysu', tmp_path / 'results.npz', '--data-root', tmp_path)
+    expected = evaluate_search(results, protocol)
+    assert set(figures) == {'mAP', 'top1', 'top5', 'top10', 'gallery_100'}
+    assert figures['mAP'] == figures['gallery_100']['mAP'] == expected.mAP
+    assert 0 < expected.mAP < 1

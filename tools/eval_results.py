@@ -1,0 +1,181 @@
+"""Score a results file (npz) on a test set, without the model that wrote it."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from terminaltables import AsciiTable
+
+from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation, load_prw_evaluation
+from mmps_kd.errors import UserError, run_tool
+from mmps_kd.evaluation.functional import (
+    CBGM,
+    DetectionScores,
+    EvaluationSet,
+    SearchProtocol,
+    SearchResults,
+    SearchScores,
+    check_results,
+    evaluate_detection,
+    evaluate_search,
+    load_results,
+)
+
+CBGM_DEFAULTS = {'cuhk-sysu': CBGM(k1=10, k2=3), 'prw': CBGM(k1=30, k2=4)}
+
+
+def parse_args() -> argparse.Namespace:
+    """Arguments of the tool."""
+    parser = argparse.ArgumentParser(description='Score a results file; its format and the rules: docs/evaluation.md')
+    parser.add_argument('dataset', choices=['cuhk-sysu', 'prw'])
+    parser.add_argument('results', help='npz with img_names, num_dets, bboxes, embeddings, query_embeddings')
+    parser.add_argument('--data-root', required=True, help="the dataset's folder; only annotation files are read")
+    parser.add_argument('--gallery-size', nargs='+', type=gallery_size, help="CUHK-SYSU: sizes or 'all'; default 100")
+    cameras = parser.add_mutually_exclusive_group()
+    cameras.add_argument('--ignore-cam-id', action='store_true', help='PRW: search all cameras (default)')
+    cameras.add_argument('--cross-camera', action='store_true', help="PRW: leave out the query's own camera")
+    parser.add_argument('--query-info', help='PRW: query list, such as that of PRW-mini')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='least detection score in the search')
+    parser.add_argument('--det-score-thr', type=float, help='the same for the detection figures; default: --score-thr')
+    parser.add_argument('--weight-by-score', action='store_true', help='multiply similarities by detection scores')
+    parser.add_argument('--cbgm', action='store_true', help='re-rank by context bipartite graph matching')
+    parser.add_argument('--k1', type=int, help='CBGM: boxes whose images are re-ranked; default 10, PRW 30')
+    parser.add_argument('--k2', type=int, help='CBGM: people of the query image that take part; default 3, PRW 4')
+    parser.add_argument('--out', help='write the figures to this JSON file')
+    parser.add_argument('--per-query', help='write the figures of each query (first gallery size) to this CSV file')
+    return parser.parse_args()
+
+
+def gallery_size(text: str) -> int | str:
+    """A number of images, or ``all``."""
+    return text if text == 'all' else int(text)
+
+
+def load_evaluation(args: argparse.Namespace) -> EvaluationSet:
+    """The protocols asked for; an option of the other dataset is an error."""
+    if args.dataset == 'cuhk-sysu':
+        for option in ('ignore_cam_id', 'cross_camera', 'query_info'):
+            if getattr(args, option):
+                raise UserError(f'--{option.replace("_", "-")} is an option of prw, not of cuhk-sysu')
+        return load_cuhk_sysu_evaluation(args.data_root, args.gallery_size or [100])
+    if args.gallery_size:
+        raise UserError('--gallery-size is an option of cuhk-sysu: the gallery of prw is its whole test set')
+    return load_prw_evaluation(args.data_root, args.query_info, args.cross_camera)
+
+
+def build_cbgm(args: argparse.Namespace) -> CBGM | None:
+    """CBGM with the dataset's usual k1 and k2 where none are given."""
+    if not args.cbgm:
+        if args.k1 is not None or args.k2 is not None:
+            raise UserError('--k1 and --k2 are settings of --cbgm: add it')
+        return None
+    usual = CBGM_DEFAULTS[args.dataset]
+    return CBGM(usual.k1 if args.k1 is None else args.k1, usual.k2 if args.k2 is None else args.k2)
+
+
+def known_images(evaluation: EvaluationSet) -> set[str]:
+    """Every image that the test set names."""
+    names = set()
+    for protocol in evaluation.protocols.values():
+        names.update(protocol.gallery_images.tolist(), protocol.query_images.tolist())
+    if evaluation.ground_truth is not None:
+        names.update(evaluation.ground_truth.image_names.tolist())
+    return names
+
+
+def score_protocols(
+    results: SearchResults, evaluation: EvaluationSet, args: argparse.Namespace
+) -> dict[str, SearchScores]:
+    """Search figures of each protocol."""
+    cbgm, known = build_cbgm(args), known_images(evaluation)
+    scores = {}
+    for name, protocol in evaluation.protocols.items():
+        check_results(results, protocol, known)
+        scores[name] = evaluate_search(
+            results, protocol, score_thr=args.score_thr, cbgm=cbgm, weight_by_score=args.weight_by_score
+        )
+    return scores
+
+
+def collect_figures(dataset: str, searches: dict[str, SearchScores], detection: DetectionScores | None) -> dict:
+    """What ``--out`` writes: fractions; the first protocol's at the top, CUHK-SYSU's also by gallery size."""
+    by_protocol = {
+        name: {'mAP': scores.mAP, **{f'top{k}': share for k, share in scores.topk.items()}}
+        for name, scores in searches.items()
+    }
+    figures = dict(next(iter(by_protocol.values())))
+    if dataset == 'cuhk-sysu':
+        figures.update(by_protocol)
+    if detection is not None:
+        figures.update(
+            det_ap=detection.ap,
+            det_recall=detection.recall,
+            det_ap_labelled=detection.ap_labelled,
+            det_recall_labelled=detection.recall_labelled,
+        )
+    return figures
+
+
+def print_tables(searches: dict[str, SearchScores], detection: DetectionScores | None) -> None:
+    """Figures in per cent."""
+    ranks = next(iter(searches.values())).topk
+    rows = [['search', 'queries', 'mAP', *(f'top-{k}' for k in ranks)]]
+    for name, scores in searches.items():
+        rows.append(
+            [name, scores.num_queries, *(f'{100 * value:.2f}' for value in (scores.mAP, *scores.topk.values()))]
+        )
+    print(AsciiTable(rows).table)
+    if detection is None:
+        print('detection: not scored, the annotations of the test images are not there')
+        return
+    rows = [['detection', 'AP', 'recall']]
+    rows.append(['all people', f'{100 * detection.ap:.2f}', f'{100 * detection.recall:.2f}'])
+    rows.append(['labelled people', f'{100 * detection.ap_labelled:.2f}', f'{100 * detection.recall_labelled:.2f}'])
+    print(AsciiTable(rows).table)
+
+
+def write_per_query(path: str, scores: SearchScores, protocol: SearchProtocol) -> None:
+    """One line a query; ``precisions`` are those at its true positives, most similar first."""
+    with open(path, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['query', 'image', 'pid', 'true_boxes', 'ap', 'recall', 'first_hit', 'precisions'])
+        for query in range(scores.num_queries):
+            hits = scores.hit_precision[scores.hit_offsets[query] : scores.hit_offsets[query + 1]]
+            writer.writerow(
+                [
+                    query,
+                    protocol.query_images[query],
+                    protocol.query_pids[query],
+                    scores.num_truths[query],
+                    scores.ap[query],
+                    scores.recall[query],
+                    scores.first_hit[query],
+                    ' '.join(map(str, hits)),
+                ]
+            )
+
+
+def main() -> None:
+    """Score, print, write."""
+    args = parse_args()
+    for path in (args.out, args.per_query):
+        if path is not None and not Path(path).parent.is_dir():
+            raise UserError(f'there is no folder {Path(path).parent} to write {Path(path).name} to')
+    results = load_results(args.results)
+    evaluation = load_evaluation(args)
+    searches = score_protocols(results, evaluation, args)
+    detection = None
+    if evaluation.ground_truth is not None:
+        threshold = args.score_thr if args.det_score_thr is None else args.det_score_thr
+        detection = evaluate_detection(results, evaluation.ground_truth, score_thr=threshold)
+    print_tables(searches, detection)
+    if args.out is not None:
+        Path(args.out).write_text(json.dumps(collect_figures(args.dataset, searches, detection), indent=2) + '\n')
+    if args.per_query is not None:
+        name, scores = next(iter(searches.items()))
+        write_per_query(args.per_query, scores, evaluation.protocols[name])
+
+
+if __name__ == '__main__':
+    run_tool(main)
