@@ -1,13 +1,19 @@
 """Person search for MMDetection, with knowledge distillation.
 
-Importing the package registers its parts in mmdet's registries.
+Importing the package registers its parts in mmdet's registries. Without MMDetection only
+:mod:`mmps_kd.evaluation.functional` is of use, which needs NumPy and SciPy alone.
 """
 
-from . import datasets, engine, evaluation, models
-from .compat import add_config_scope, allow_checkpoint_classes
+from importlib.util import find_spec
+
 from .version import __version__
 
-add_config_scope()
-allow_checkpoint_classes()
+__all__ = ['__version__']
 
-__all__ = ['__version__', 'datasets', 'engine', 'evaluation', 'models']
+if find_spec('mmdet') is not None:
+    from . import datasets, engine, evaluation, models
+    from .compat import add_config_scope, allow_checkpoint_classes
+
+    add_config_scope()
+    allow_checkpoint_classes()
+    __all__ += ['datasets', 'engine', 'evaluation', 'models']

@@ -1,3 +1,6 @@
 """Evaluation of person search: the rules in NumPy (functional) and their MMEngine face (metrics)."""
 
-from .metrics import *  # noqa: F403
+from importlib.util import find_spec
+
+if find_spec('mmdet') is not None:
+    from .metrics import *  # noqa: F403

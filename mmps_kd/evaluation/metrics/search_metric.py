@@ -34,7 +34,8 @@ class SearchMetric(BaseMetric):
     there are several; ``det_ap``, ``det_recall``, ``det_recall_labelled`` where the annotations are at hand.
 
     Args:
-        score_thr: Detections below it take no part in the search and in the detection figures.
+        score_thr: Detections below it take no part in the search.
+        det_score_thr: The same for the detection figures; ``score_thr`` if None.
         topk: Ranks k of the top-k figures.
         cbgm: ``dict(k1=..., k2=...)`` to re-rank by context bipartite graph matching; None for none.
         weight_by_score: Multiply each similarity by the detection score (confidence-weighted similarity).
@@ -48,6 +49,7 @@ class SearchMetric(BaseMetric):
     def __init__(
         self,
         score_thr: float = 0.5,
+        det_score_thr: float | None = None,
         topk: Sequence[int] = (1, 5, 10),
         cbgm: dict | None = None,
         weight_by_score: bool = False,
@@ -59,6 +61,7 @@ class SearchMetric(BaseMetric):
         if out_file is not None and not out_file.endswith('.npz'):
             raise UserError(f'the results file {out_file} must end in .npz')
         self.score_thr = score_thr
+        self.det_score_thr = score_thr if det_score_thr is None else det_score_thr
         self.topk = tuple(topk)
         self.cbgm = None if cbgm is None else CBGM(**cbgm)
         self.weight_by_score = weight_by_score
@@ -113,7 +116,7 @@ class SearchMetric(BaseMetric):
                 figures.update({f'{name}/{key}': value for key, value in search.items()})
         self._print_table([['search (%)', 'mAP', *(f'top-{k}' for k in self.topk)], *rows])
         if evaluation.ground_truth is not None:
-            det = evaluate_detection(results, evaluation.ground_truth, score_thr=self.score_thr)
+            det = evaluate_detection(results, evaluation.ground_truth, score_thr=self.det_score_thr)
             detection = dict(det_ap=det.ap, det_recall=det.recall, det_recall_labelled=det.recall_labelled)
             self._print_table(
                 [['detection (%)', 'AP', 'recall', 'recall labelled']]

@@ -15,7 +15,8 @@ class PersonSearchRCNN(FasterRCNN):
 
     Trained on samples whose ``gt_instances`` carry ``pids``. At test time, where a sample carries
     ``query_instances`` (``bboxes`` in network input pixels, ``query_ids``), the given boxes are embedded from the
-    same feature maps, so that no image is run twice.
+    same feature maps, so that no image is run twice. With ``test_cfg.true_boxes=True`` the annotated boxes take the
+    place of detections: the upper bound of the search.
     """
 
     def init_weights(self) -> None:
@@ -46,8 +47,11 @@ class PersonSearchRCNN(FasterRCNN):
             queries were given, ``pred_queries`` (``query_ids``, ``embeddings``).
         """
         x = self.extract_feat(batch_inputs)
-        proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
-        results = self.roi_head.predict(x, proposals, batch_data_samples, rescale=rescale)
+        if self.test_cfg.get('true_boxes', False):
+            results = self.roi_head.predict_true_boxes(x, batch_data_samples, rescale=rescale)
+        else:
+            proposals = self.rpn_head.predict(x, batch_data_samples, rescale=False)
+            results = self.roi_head.predict(x, proposals, batch_data_samples, rescale=rescale)
         self._embed_queries(x, batch_data_samples)
         return self.add_pred_to_datasample(batch_data_samples, results)
 

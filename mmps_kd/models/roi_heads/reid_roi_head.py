@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi, scale_boxes
 from mmdet.utils import ConfigType, InstanceList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 
@@ -114,6 +115,21 @@ class ReIDRoIHead(StandardRoIHead):
         """
         metas = [sample.metainfo for sample in batch_data_samples]
         results = self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=False)
+        return self._with_embeddings(x, results, metas, rescale)
+
+    def predict_true_boxes(self, x: tuple[Tensor], batch_data_samples: SampleList, rescale: bool) -> InstanceList:
+        """Embed the annotated people as if they were perfect detections: the upper bound of the search.
+
+        Returns:
+            As :meth:`predict`, all scores 1.
+        """
+        results = []
+        for sample in batch_data_samples:
+            boxes, labels = sample.gt_instances.bboxes, sample.gt_instances.labels
+            results.append(InstanceData(bboxes=boxes, scores=boxes.new_ones(len(boxes)), labels=labels))
+        return self._with_embeddings(x, results, [sample.metainfo for sample in batch_data_samples], rescale)
+
+    def _with_embeddings(self, x: tuple[Tensor], results: InstanceList, metas: list[dict], rescale: bool) -> InstanceList:
         embeddings = self.embed(x, [res.bboxes for res in results])
         for res, emb, meta in zip(results, embeddings, metas, strict=True):
             res.embeddings = emb

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation
@@ -196,6 +196,9 @@ def test_order_of_images_changes_nothing(make_search, seed):
 @given(seed=SEEDS)
 def test_order_of_detections_changes_nothing(make_search, seed):
     results, protocol = make_search(seed, ties=False)
+    # Similarities closer than single precision tells apart may change places with the order of summation.
+    exact = results.query_embeddings.astype(np.float64) @ results.embeddings.astype(np.float64).T
+    assume((np.diff(np.sort(exact, axis=1), axis=1) > 1e-5).all())
     rng = np.random.default_rng(seed)
     shuffled = reorder(results, np.arange(len(results.image_names)), rng)
     np.testing.assert_allclose(

@@ -86,6 +86,13 @@ def test_a_lower_threshold_lets_the_second_query_succeed():
     assert 'search/det_ap' not in figures
 
 
+def test_detection_has_a_threshold_of_its_own():
+    evaluation = EvaluationSet(dict(main=protocol()), ground_truth())
+    figures, _ = run(evaluation, det_score_thr=0.4)
+    assert figures['search/det_recall'] == 1
+    assert figures['search/mAP'] == pytest.approx(0.25)
+
+
 def test_order_of_images_does_not_matter():
     evaluation = EvaluationSet(dict(main=protocol()), ground_truth())
     assert run(evaluation)[0] == run(evaluation, SAMPLES[::-1])[0]

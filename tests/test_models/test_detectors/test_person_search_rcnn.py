@@ -54,6 +54,16 @@ def test_queries_are_embedded_in_the_same_pass(build_model, make_batch):
     assert torch.allclose(samples[1].pred_queries.embeddings, expected, atol=1e-6)
 
 
+def test_true_boxes_in_place_of_detections(build_model, make_batch, model_cfg):
+    model_cfg.test_cfg.true_boxes = True
+    model = build_model().eval()
+    samples = model(**model.data_preprocessor(make_batch([PEOPLE[0], ([], [])])), mode='predict')
+    # Pictures were halved on the way in.
+    assert samples[0].pred_instances.bboxes.tolist() == [[20, 16, 80, 176], [120, 40, 180, 184]]
+    assert samples[0].pred_instances.scores.tolist() == [1, 1]
+    assert samples[1].pred_instances.embeddings.shape == (0, 16)
+
+
 def test_tensor_mode(build_model, make_batch):
     model = build_model().eval()
     data = model.data_preprocessor(make_batch(PEOPLE))
