@@ -29,7 +29,7 @@ class DatasetSize:
 # `full` has the counts of the real datasets: images, identities, training identities and queries.
 SIZES = {
     ('cuhk-sysu', 'tiny'): DatasetSize(160, 120, SplitSize(12, 6, (3, 4)), SplitSize(12, 5, (3, 4)), 5, (0, 1)),
-    ('cuhk-sysu', 'mini'): DatasetSize(400, 300, SplitSize(600, 200, (5, 7)), SplitSize(160, 60, (4, 6)), 60, (1, 2)),
+    ('cuhk-sysu', 'mini'): DatasetSize(400, 300, SplitSize(600, 200, (10, 12)), SplitSize(160, 60, (4, 6)), 60, (1, 2)),
     ('cuhk-sysu', 'full'): DatasetSize(
         480, 360, SplitSize(11206, 5532, (2, 4)), SplitSize(6978, 2900, (2, 4)), 2900, (1, 4)
     ),

@@ -129,7 +129,9 @@ class ReIDRoIHead(StandardRoIHead):
             results.append(InstanceData(bboxes=boxes, scores=boxes.new_ones(len(boxes)), labels=labels))
         return self._with_embeddings(x, results, [sample.metainfo for sample in batch_data_samples], rescale)
 
-    def _with_embeddings(self, x: tuple[Tensor], results: InstanceList, metas: list[dict], rescale: bool) -> InstanceList:
+    def _with_embeddings(
+        self, x: tuple[Tensor], results: InstanceList, metas: list[dict], rescale: bool
+    ) -> InstanceList:
         embeddings = self.embed(x, [res.bboxes for res in results])
         for res, emb, meta in zip(results, embeddings, metas, strict=True):
             res.embeddings = emb

@@ -1,0 +1,42 @@
+"""What a run with a teacher's look-up table needs around training."""
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmps_kd.models.distillers import LUTDistiller
+
+
+@HOOKS.register_module()
+class LUTHook(Hook):
+    """Compare the teacher's table with the training set before the first iteration, and thaw it when it is time.
+
+    Weights that a run starts from (``load_from``) bring a table of their own, which is replaced by the teacher's; a
+    resumed run keeps the one of its checkpoint.
+
+    Works on the model's ``lut_distiller``; does nothing where there is none.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the table, and put it in place where training starts.
+
+        Raises:
+            UserError: If it was made for another dataset, other identities or another dimension.
+        """
+        distiller = _distiller(runner)
+        if distiller is not None:
+            distiller.check(runner.train_dataloader.dataset.metainfo)
+            if runner.iter == 0:
+                distiller.fill()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        """Freeze or thaw; the epoch is derived from the iteration, for loops that count no epochs too."""
+        distiller = _distiller(runner)
+        if distiller is not None:
+            distiller.set_epoch(runner.iter // len(runner.train_dataloader))
+
+
+def _distiller(runner: Runner) -> LUTDistiller | None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return getattr(model, 'lut_distiller', None)

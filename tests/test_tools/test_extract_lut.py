@@ -1,0 +1,170 @@
+"""The table tool as a user runs it, on a tiny data set, in this process."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmps_kd.apis import box_embeddings
+from mmps_kd.apis.lut_extraction import build_train_set, file_sha256, load_teacher
+from mmps_kd.models.distillers import check_lut, load_lut
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs/demo/oim_r18-narrow_mini.py'
+LUT_KEY = 'roi_head.reid_head.loss_oim.lut'
+SMALL = {
+    'model.backbone.base_channels': 8,
+    'model.backbone.stem_channels': 8,
+    'model.rpn_head.in_channels': 32,
+    'model.rpn_head.feat_channels': 32,
+    'model.roi_head.bbox_roi_extractor.out_channels': 32,
+    'model.roi_head.bbox_head.in_channels': 32,
+    'model.roi_head.reid_head.in_channels': 32,
+    'model.roi_head.reid_head.loss_oim.num_identities': 6,
+    'test_dataloader.num_workers': 0,
+    'test_dataloader.persistent_workers': False,
+}
+
+
+@pytest.fixture(scope='module')
+def overrides(tiny_cuhk_sysu):
+    return {**SMALL, 'train_dataloader.dataset.data_root': str(tiny_cuhk_sysu)}
+
+
+@pytest.fixture(scope='module')
+def cfg(overrides):
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(overrides)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def teacher(cfg, tmp_path_factory):
+    """An untrained teacher's checkpoint as the runner writes one, its table filled."""
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    state_dict = MODELS.build(cfg.model).state_dict()
+    state_dict[LUT_KEY] = 3 * torch.randn(6, 128)
+    path = tmp_path_factory.mktemp('teacher') / 'epoch_1.pth'
+    meta = dict(dataset_meta=build_train_set(cfg).metainfo)
+    torch.save(dict(state_dict=state_dict, meta=meta), path)
+    return path
+
+
+@pytest.fixture
+def extract(monkeypatch, overrides):
+    """Run the tool; returns its exit code: 0, or the error's text."""
+
+    def run(*arguments):
+        options = [f'{key}={value}' for key, value in overrides.items()]
+        monkeypatch.setattr(sys, 'argv', ['extract_lut.py', *map(str, arguments), '--cfg-options', *options])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / 'tools/extract_lut.py'), run_name='__main__')
+        return stopped.value.code
+
+    return run
+
+
+def check_provenance(table, cfg, source, teacher=None, teacher_config=CONFIG.name):
+    assert (table.source, table.teacher_config) == (source, teacher_config)
+    assert table.teacher_sha256 == ('' if teacher is None else file_sha256(teacher))
+    check_lut(table, 'CUHK-SYSU', build_train_set(cfg).metainfo['identities'], table.dim)
+
+
+def test_memory(extract, cfg, teacher, tmp_path, capsys):
+    out = tmp_path / 'new/lut.safetensors'
+    assert extract(CONFIG, teacher, '--out', out) == 0
+    table = load_lut(out)
+    check_provenance(table, cfg, 'memory', teacher)
+    stored = torch.load(teacher, weights_only=True)['state_dict'][LUT_KEY]
+    assert torch.equal(table.rows, F.normalize(stored, dim=1))
+    assert capsys.readouterr().out == f'{out}: 6 identities of CUHK-SYSU, 128 dimensions, from memory\n'
+
+
+def test_boxes(extract, cfg, teacher, tmp_path):
+    out = tmp_path / 'lut.safetensors'
+    assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 0
+    table = load_lut(out)
+    check_provenance(table, cfg, 'boxes', teacher)
+    model = load_teacher(cfg, torch.load(teacher, weights_only=True)['state_dict'], 'teacher')
+    sums = box_embeddings.sum_box_embeddings(model, build_train_set(cfg), tmp_path / 'p.npz', 'hash')
+    assert torch.equal(table.rows, F.normalize(sums, dim=1).float())
+
+
+def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch):
+    """The table after an interruption is the same, and nothing is left behind."""
+    monkeypatch.setattr(box_embeddings, 'SAVE_EVERY', 2)
+    whole, out = tmp_path / 'whole.safetensors', tmp_path / 'lut.safetensors'
+    assert extract(CONFIG, teacher, '--out', whole, '--source', 'boxes') == 0
+    embed, calls = box_embeddings.embed_labelled, []
+
+    def embed_three(model, batch):
+        calls.append(batch)
+        if len(calls) == 4:
+            raise SystemExit('interrupted')
+        return embed(model, batch)
+
+    monkeypatch.setattr(box_embeddings, 'embed_labelled', embed_three)
+    assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 'interrupted'
+    assert [path.name for path in tmp_path.glob('lut.*')] == ['lut.safetensors.partial.npz']
+    monkeypatch.setattr(box_embeddings, 'embed_labelled', embed)
+    assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 0
+    assert torch.equal(load_lut(out).rows, load_lut(whole).rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['lut.safetensors', 'whole.safetensors']
+
+
+def test_features(extract, cfg, tmp_path):
+    identities = build_train_set(cfg).metainfo['identities']
+    features, out = tmp_path / 'vectors.npz', tmp_path / 'lut.safetensors'
+    np.savez(features, features=np.eye(6, 9, dtype=np.float32), pids=np.array(identities[::-1]))
+    assert extract(CONFIG, '--out', out, '--source', 'features', '--features', features) == 0
+    table = load_lut(out)
+    check_provenance(table, cfg, 'features', teacher_config='vectors.npz')
+    assert torch.equal(table.rows, torch.eye(6, 9).flip(0))
+
+
+def test_row_never_written(extract, cfg, teacher, tmp_path):
+    checkpoint = torch.load(teacher, weights_only=True)
+    checkpoint['state_dict'][LUT_KEY][4] = 0
+    torch.save(checkpoint, tmp_path / 't.pth')
+    error = extract(CONFIG, tmp_path / 't.pth', '--out', tmp_path / 'lut.safetensors')
+    name = build_train_set(cfg).metainfo['identities'][4]
+    assert error.startswith(f'error: no vector for identity {name} (row 4)')
+    assert not (tmp_path / 'lut.safetensors').exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([CONFIG, 'absent.pth'], 'error: there is no checkpoint absent.pth'),
+        (['absent.py', CONFIG], 'error: there is no config file absent.py'),
+        ([CONFIG, CONFIG], f'error: checkpoint {CONFIG} cannot be read'),
+        ([CONFIG, '--source', 'features', '--features', 'absent.npz'], 'error: there is no features file absent.npz'),
+    ],
+)
+def test_files_that_are_not_there(extract, tmp_path, arguments, message):
+    error = extract(*arguments, '--out', tmp_path / 'lut.safetensors')
+    assert error.startswith(message)
+    assert '\n' not in error
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        [CONFIG],
+        [CONFIG, '--source', 'boxes'],
+        [CONFIG, '--source', 'features'],
+        [CONFIG, 't.pth', '--source', 'features', '--features', 'f.npz'],
+        [CONFIG, 't.pth', '--features', 'f.npz'],
+    ],
+)
+def test_arguments_that_do_not_go_together(extract, tmp_path, capsys, arguments):
+    assert extract(*arguments, '--out', tmp_path / 'lut.safetensors') == 2
+    assert '--features alone with --source features' in capsys.readouterr().err
