@@ -83,7 +83,9 @@ def make_batch() -> Callable:
         samples = []
         for index, (boxes, pids) in enumerate(people):
             meta = dict(img_id=index, img_name=f'{index}.jpg', img_shape=(96, 128), ori_shape=(192, 256))
-            sample = DetDataSample(metainfo=dict(**meta, scale_factor=(0.5, 0.5), batch_input_shape=(96, 128)))
+            sample = DetDataSample(
+                metainfo=dict(**meta, scale_factor=(0.5, 0.5), batch_input_shape=(96, 128), pad_shape=(96, 128))
+            )
             sample.gt_instances = InstanceData(
                 bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
                 labels=torch.zeros(len(pids), dtype=torch.long),

@@ -4,6 +4,7 @@ _base_ = 'mmdet::_base_/models/faster-rcnn_r50-caffe-c4.py'
 
 model = dict(
     type='PersonSearchRCNN',
+    rpn_head=dict(type='SampledRPNHead'),
     roi_head=dict(
         type='ReIDRoIHead',
         bbox_head=dict(num_classes=1, reg_class_agnostic=True),

@@ -3,6 +3,7 @@ _base_ = 'mmdet::_base_/models/faster-rcnn_r50_fpn.py'
 
 model = dict(
     type='PersonSearchRCNN',
+    rpn_head=dict(type='SampledRPNHead'),
     roi_head=dict(
         type='ReIDRoIHead',
         bbox_head=dict(num_classes=1, reg_class_agnostic=True),

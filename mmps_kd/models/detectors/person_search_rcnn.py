@@ -1,5 +1,7 @@
 """Two-stage detector that also identifies."""
 
+from dataclasses import dataclass
+
 from mmdet.models.detectors import FasterRCNN
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
@@ -7,6 +9,24 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
+
+from ..dense_heads import RPNOutputs
+from ..roi_heads import RoIOutputs
+
+
+@dataclass
+class TrainOutputs:
+    """What the detector computes on a training batch before it turns it into losses.
+
+    Attributes:
+        features: Feature maps that RPN and RoI head read, each (B, C, H, W).
+        rpn: The RPN's answer and the anchors that were sampled.
+        roi: The RoI head's answer on the RoIs that were sampled.
+    """
+
+    features: tuple[Tensor, ...]
+    rpn: RPNOutputs
+    roi: RoIOutputs
 
 
 @MODELS.register_module()
@@ -33,6 +53,30 @@ class PersonSearchRCNN(FasterRCNN):
                 f'pretrained weights could not be loaded ({error}): make {", ".join(sorted(sources))} reachable, or '
                 'put the file on this machine and name it as init_cfg.checkpoint, or set init_cfg=None'
             ) from error
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """Losses of detection and identification.
+
+        Args:
+            batch_inputs: (B, 3, H, W), normalised and padded.
+            batch_data_samples: Samples with ``gt_instances`` (``bboxes``, ``labels`` all 0, ``pids``).
+        """
+        return self.loss_by_outputs(self.forward_train(batch_inputs, batch_data_samples))
+
+    def forward_train(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> TrainOutputs:
+        """Run backbone, RPN and RoI head on a training batch."""
+        x = self.extract_feat(batch_inputs)
+        rpn = self.rpn_head.forward_train(x, batch_data_samples)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        proposals = self.rpn_head.predict_by_feat(
+            rpn.cls_scores, rpn.bbox_preds, batch_img_metas=metas, cfg=self.train_cfg.rpn_proposal
+        )
+        sampled = self.roi_head.sample(proposals, batch_data_samples)
+        return TrainOutputs(x, rpn, self.roi_head.forward_train(x, sampled, batch_data_samples))
+
+    def loss_by_outputs(self, outputs: TrainOutputs) -> dict:
+        """Losses from :meth:`forward_train`'s answer; updates the OIM table and queue."""
+        return {**self.rpn_head.loss_by_outputs(outputs.rpn), **self.roi_head.loss_by_outputs(outputs.roi)}
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """Detect and embed people, and embed the given query boxes.

@@ -1,5 +1,18 @@
-"""Losses of person search."""
+"""Losses of person search and of its distillation."""
 
+from .bounded_regression_loss import BoundedRegressionLoss
+from .feature_imitation_loss import FeatureImitationLoss
+from .fine_grained_mask import fine_grained_mask
+from .id_feature_loss import IDFeatureLoss
+from .logit_distillation_loss import LogitDistillationLoss
 from .oim_loss import UNLABELLED, OIMLoss
 
-__all__ = ['UNLABELLED', 'OIMLoss']
+__all__ = [
+    'UNLABELLED',
+    'BoundedRegressionLoss',
+    'FeatureImitationLoss',
+    'IDFeatureLoss',
+    'LogitDistillationLoss',
+    'OIMLoss',
+    'fine_grained_mask',
+]

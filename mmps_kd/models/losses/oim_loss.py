@@ -37,6 +37,8 @@ class OIMLoss(nn.Module):
         temperature: :math:`\tau` > 0.
         mask_empty: Leave rows that were never written out of the softmax. The field's code keeps them as
             negatives of logit 0.
+        update_lut: Update the table; False leaves it bit for bit as it is, for a table that comes from a teacher.
+            The queue is filled either way.
         loss_weight: Factor of the loss.
     """
 
@@ -52,12 +54,14 @@ class OIMLoss(nn.Module):
         momentum: float = 0.5,
         temperature: float = 1 / 30,
         mask_empty: bool = False,
+        update_lut: bool = True,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.momentum = momentum
         self.temperature = temperature
         self.mask_empty = mask_empty
+        self.update_lut = update_lut
         self.loss_weight = loss_weight
         self.register_buffer('lut', torch.zeros(num_identities, feat_channels))
         self.register_buffer('queue', torch.zeros(queue_size, feat_channels))
@@ -106,7 +110,8 @@ class OIMLoss(nn.Module):
             pids: (N,) int64, -1 for unlabelled people.
         """
         labelled = pids != UNLABELLED
-        self._update_lut(embeddings[labelled], pids[labelled])
+        if self.update_lut:
+            self._update_lut(embeddings[labelled], pids[labelled])
         self._update_queue(embeddings[~labelled])
 
     def _update_lut(self, embeddings: Tensor, pids: Tensor) -> None:
@@ -154,5 +159,6 @@ class OIMLoss(nn.Module):
         """Sizes and constants, for the printed model."""
         return (
             f'num_identities={len(self.lut)}, feat_channels={self.lut.shape[1]}, queue_size={len(self.queue)}, '
-            f'momentum={self.momentum}, temperature={self.temperature:.4g}, mask_empty={self.mask_empty}'
+            f'momentum={self.momentum}, temperature={self.temperature:.4g}, mask_empty={self.mask_empty}, '
+            f'update_lut={self.update_lut}'
         )

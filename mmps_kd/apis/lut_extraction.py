@@ -1,0 +1,178 @@
+"""The rows of an ID look-up table, from a trained teacher or from vectors made elsewhere."""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
+from mmps_kd.errors import UserError
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Hash of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict:
+    """Read a checkpoint that the runner wrote; nothing but plain data is unpickled.
+
+    Returns:
+        With ``state_dict`` and ``meta``, tensors on the CPU.
+
+    Raises:
+        UserError: If the file is missing, damaged or no checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f'there is no checkpoint {path}') from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        name = type(error).__name__
+        raise UserError(f'checkpoint {path} cannot be read ({name}): it is damaged or holds more than data') from None
+    if not isinstance(checkpoint, dict) or not {'state_dict', 'meta'} <= checkpoint.keys():
+        raise UserError(f'{path} is no checkpoint of tools/train.py: it lacks state_dict or meta')
+    return checkpoint
+
+
+def load_teacher(cfg: Config, state_dict: dict[str, Tensor], name: str) -> nn.Module:
+    """Build the config's model with trained weights, for inference.
+
+    Args:
+        cfg: Config with ``model``.
+        state_dict: The weights; what the model does not have is ignored, what it lacks is an error.
+        name: The checkpoint, for messages.
+
+    Returns:
+        The model in eval mode, on the GPU if there is one.
+
+    Raises:
+        UserError: If config and weights do not belong together.
+    """
+    model = MODELS.build(cfg.model)
+    try:
+        missing = model.load_state_dict(state_dict, strict=False).missing_keys
+    except RuntimeError as error:
+        raise UserError(f'{name} does not fit the config: {str(error).splitlines()[-1].strip()}') from None
+    if missing:
+        raise UserError(f'{name} does not fit the config: it lacks {missing[0]}')
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+
+
+def build_train_set(cfg: Config) -> BasePersonSearchDataset:
+    """The training set as the test pipeline sees it: no flip, nothing drawn."""
+    dataset = {**cfg.train_dataloader.dataset, 'pipeline': cfg.test_dataloader.dataset.pipeline, 'test_mode': True}
+    return DATASETS.build(dataset)
+
+
+def rows_from_memory(checkpoint: dict, name: str) -> tuple[Tensor, dict]:
+    """The teacher's own OIM table.
+
+    Args:
+        checkpoint: As read by :func:`read_checkpoint`.
+        name: Its file, for messages.
+
+    Returns:
+        (L, D) float32 of unit length, and the ``metainfo`` of the teacher's training set.
+
+    Raises:
+        UserError: If the checkpoint does not have exactly one table, does not name its training set, or a row was
+            never written.
+    """
+    tables = [value for key, value in checkpoint['state_dict'].items() if key.endswith('loss_oim.lut')]
+    if len(tables) != 1:
+        raise UserError(f'{name} has {len(tables)} OIM tables (loss_oim.lut), not one: use --source boxes')
+    metainfo = checkpoint['meta'].get('dataset_meta') or {}
+    if not {'dataset_name', 'identities'} <= metainfo.keys():
+        raise UserError(
+            f'{name} does not say what identities it was trained on (meta.dataset_meta): use --source boxes'
+        )
+    identities = metainfo['identities']
+    # Rows beyond the identities, where the config asked for more, belong to nobody.
+    rows = tables[0][: len(identities)]
+    return unit_rows(
+        rows, identities, 'its row of the OIM table was never written: train longer, or use --source boxes'
+    ), metainfo
+
+
+def rows_from_features(path: str | os.PathLike, identities: Sequence[int | str]) -> Tensor:
+    """Mean unit vector of each identity, from an npz that any re-id model can write.
+
+    Args:
+        path: npz with ``features`` (M, D) and ``pids`` (M,), each one of ``identities``, as number or as text.
+        identities: The training set's ``metainfo['identities']``.
+
+    Returns:
+        (L, D) float32 of unit length.
+
+    Raises:
+        UserError: If the file is missing, damaged or incomplete, names an unknown identity, leaves one out, or a
+            vector is zero or not finite.
+    """
+    features, pids = _read_features(path)
+    row_of = {str(identity): row for row, identity in enumerate(identities)}
+    unknown = [pid for pid in pids if pid not in row_of]
+    if unknown:
+        raise UserError(f'{path} names identity {unknown[0]}, which the training set does not have')
+    vectors = torch.from_numpy(features).double()
+    norms = vectors.norm(dim=1)
+    bad = (~norms.isfinite() | (norms == 0)).nonzero()
+    if len(bad):
+        raise UserError(f"{path}: row {int(bad[0])} of 'features' is zero or not finite")
+    sums = vectors.new_zeros(len(identities), vectors.shape[1])
+    sums.index_add_(0, torch.tensor([row_of[pid] for pid in pids], dtype=torch.long), F.normalize(vectors, dim=1))
+    return unit_rows(sums, identities, f'{path} has no vector of it, or its vectors cancel out')
+
+
+def unit_rows(rows: Tensor, identities: Sequence[int | str], reason: str) -> Tensor:
+    """Bring each identity's row to unit length.
+
+    Args:
+        rows: (L, D).
+        identities: What the rows stand for.
+        reason: Why a row may be zero or not finite, for the message.
+
+    Returns:
+        (L, D) float32 of unit length.
+
+    Raises:
+        UserError: If a row is zero or not finite; names the identity.
+    """
+    norms = rows.norm(dim=1)
+    bad = (~norms.isfinite() | (norms == 0)).nonzero()
+    if len(bad):
+        raise UserError(f'no vector for identity {identities[int(bad[0])]} (row {int(bad[0])}): {reason}')
+    return F.normalize(rows, dim=1).float()
+
+
+def _read_features(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            features, pids = file['features'], file['pids']
+    except FileNotFoundError:
+        raise UserError(f'there is no features file {path}') from None
+    except (ValueError, TypeError, AttributeError, OSError, EOFError, KeyError, zipfile.BadZipFile):
+        raise UserError(f"{path} is damaged or no npz with 'features' and 'pids'") from None
+    if (
+        features.ndim != 2
+        or features.dtype.kind != 'f'
+        or pids.shape != features.shape[:1]
+        or pids.dtype.kind not in 'iuU'
+    ):
+        raise UserError(
+            f"{path} needs 'features' (M, D) of floats and 'pids' (M,) of integers or text, it has "
+            f'{features.shape} of {features.dtype} and {pids.shape} of {pids.dtype}'
+        )
+    return features, pids.astype(str).tolist()

@@ -1,0 +1,76 @@
+"""mmdet's RPN, whose sampled anchors can be read."""
+
+from dataclasses import dataclass
+
+import torch
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.utils import images_to_levels, multi_apply, unpack_gt_instances
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from torch import Tensor
+
+
+@dataclass
+class RPNOutputs:
+    """The RPN's answer on a batch of B images, and which anchors it is trained on.
+
+    Lists have one entry a level; n is the level's number of anchors in an image.
+
+    Attributes:
+        cls_scores: (B, A, H, W) objectness logits.
+        bbox_preds: (B, 4 A, H, W) box deltas.
+        anchors: (B, n, 4) x1, y1, x2, y2 in network input pixels.
+        labels: (B, n) int64, 0 for person, 1 for background.
+        label_weights: (B, n), above 0 for sampled anchors.
+        bbox_targets: (B, n, 4) deltas to the assigned person.
+        bbox_weights: (B, n, 4), above 0 for positive sampled anchors.
+        avg_factor: Number of sampled anchors in the batch; mmdet counts one positive at least for each image.
+    """
+
+    cls_scores: list[Tensor]
+    bbox_preds: list[Tensor]
+    anchors: list[Tensor]
+    labels: list[Tensor]
+    label_weights: list[Tensor]
+    bbox_targets: list[Tensor]
+    bbox_weights: list[Tensor]
+    avg_factor: int
+
+
+@MODELS.register_module()
+class SampledRPNHead(RPNHead):
+    """The RPN in two steps, sampling anchors and computing losses, so that a teacher can judge the same anchors.
+
+    Losses, proposals and random numbers are those of mmdet's ``RPNHead``.
+    """
+
+    def forward_train(self, x: tuple[Tensor], batch_data_samples: SampleList) -> RPNOutputs:
+        """Run the head and sample the anchors to train on.
+
+        Args:
+            x: Feature maps, each (B, C, H, W).
+            batch_data_samples: Samples with ``gt_instances``; every person counts as class 0.
+        """
+        cls_scores, bbox_preds = self(x)
+        gt_instances, gt_ignore, metas = unpack_gt_instances(batch_data_samples)
+        sizes = [scores.shape[-2:] for scores in cls_scores]
+        anchors, valid_flags = self.get_anchors(sizes, metas, device=cls_scores[0].device)
+        num_anchors = [len(level) for level in anchors[0]]
+        by_level = images_to_levels([torch.cat(levels) for levels in anchors], num_anchors)
+        targets = self.get_targets(anchors, valid_flags, gt_instances, metas, batch_gt_instances_ignore=gt_ignore)
+        return RPNOutputs(cls_scores, bbox_preds, by_level, *targets)
+
+    def loss_by_outputs(self, outputs: RPNOutputs) -> dict[str, list[Tensor]]:
+        """Losses of the sampled anchors, one a level."""
+        losses_cls, losses_bbox = multi_apply(
+            self.loss_by_feat_single,
+            outputs.cls_scores,
+            outputs.bbox_preds,
+            outputs.anchors,
+            outputs.labels,
+            outputs.label_weights,
+            outputs.bbox_targets,
+            outputs.bbox_weights,
+            avg_factor=outputs.avg_factor,
+        )
+        return dict(loss_rpn_cls=losses_cls, loss_rpn_bbox=losses_bbox)

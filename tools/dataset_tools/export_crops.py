@@ -1,0 +1,82 @@
+"""Write the labelled people of a training set as crops, one folder an identity, for any re-id model to embed."""
+
+import argparse
+import csv
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import mmcv
+import numpy as np
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from tqdm import tqdm
+
+from mmps_kd.apis.box_embeddings import images_with_identities
+from mmps_kd.apis.lut_extraction import build_train_set
+from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
+from mmps_kd.engine.launch import load_config
+from mmps_kd.errors import UserError, run_tool
+from mmps_kd.models.losses import UNLABELLED
+
+INDEX = 'index.csv'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config with the training set')
+    parser.add_argument('out', type=Path, help='folder to write: new or empty; index.csv there lists the crops')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
+    parser.set_defaults(work_dir=None, launcher='none')  # of no use here, but load_config looks at them
+    return parser.parse_args()
+
+
+def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
+    """The pixels that a box touches; what lies outside the image is left out.
+
+    Args:
+        image: (H, W, 3).
+        box: x1, y1, x2, y2 in pixels, at least partly inside.
+    """
+    x1, y1 = (max(math.floor(value), 0) for value in box[:2])
+    x2, y2 = (math.ceil(value) for value in box[2:])
+    return image[y1:y2, x1:x2]
+
+
+def write_crops(dataset: BasePersonSearchDataset, out: Path) -> Iterator[list]:
+    """Write image after image; yields the index's row of each crop."""
+    identities = dataset.metainfo['identities']
+    for i in tqdm(images_with_identities(dataset), desc='cropping', unit='image', disable=None):
+        info = dataset.get_data_info(i)
+        image = mmcv.imread(info['img_path'])
+        if image is None:
+            raise UserError(f'{info["img_path"]} cannot be read as an image: unpack it again')
+        stem = Path(info['img_name']).with_suffix('').as_posix().replace('/', '_')
+        for k, person in enumerate(info['instances']):
+            if person['pid'] == UNLABELLED:
+                continue
+            identity = identities[person['pid']]
+            file = f'{identity}/{stem}_{k}.jpg'
+            mmcv.imwrite(crop(image, person['bbox']), str(out / file))
+            yield [file, identity, info['img_name'], *person['bbox']]
+
+
+def main() -> None:
+    """Write crops and index."""
+    args = parse_args()
+    cfg = load_config(args)
+    init_default_scope(cfg.default_scope)
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise UserError(f'{args.out} is there and not an empty folder: name a new folder, or remove it')
+    dataset = build_train_set(cfg)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with open(args.out / INDEX, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['file', 'identity', 'image', 'x1', 'y1', 'x2', 'y2'])
+        writer.writerows(write_crops(dataset, args.out))
+    print(f'{args.out}: crops of {len(dataset.metainfo["identities"])} identities, listed in {INDEX}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
