@@ -10,9 +10,6 @@ from torch import Tensor
 from mmps_kd.apis.box_embeddings import hash_inputs, sum_box_embeddings
 from mmps_kd.apis.lut_extraction import (
     build_train_set,
-    file_sha256,
-    load_teacher,
-    read_checkpoint,
     rows_from_features,
     rows_from_memory,
     unit_rows,
@@ -20,6 +17,7 @@ from mmps_kd.apis.lut_extraction import (
 from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
+from mmps_kd.models.trained import file_sha256, load_teacher, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

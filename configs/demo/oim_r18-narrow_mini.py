@@ -67,12 +67,12 @@ train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(data_root=data
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=8, val_interval=4)
+train_cfg = dict(max_epochs=10, val_interval=5)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.01),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[6], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=True, milestones=[8], gamma=0.1),
 ]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))

@@ -1,74 +1,18 @@
 """The rows of an ID look-up table, from a trained teacher or from vectors made elsewhere."""
 
-import hashlib
 import os
-import pickle
 import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.errors import UserError
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """Hash of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_checkpoint(path: str | os.PathLike) -> dict:
-    """Read a checkpoint that the runner wrote; nothing but plain data is unpickled.
-
-    Returns:
-        With ``state_dict`` and ``meta``, tensors on the CPU.
-
-    Raises:
-        UserError: If the file is missing, damaged or no checkpoint.
-    """
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f'there is no checkpoint {path}') from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        name = type(error).__name__
-        raise UserError(f'checkpoint {path} cannot be read ({name}): it is damaged or holds more than data') from None
-    if not isinstance(checkpoint, dict) or not {'state_dict', 'meta'} <= checkpoint.keys():
-        raise UserError(f'{path} is no checkpoint of tools/train.py: it lacks state_dict or meta')
-    return checkpoint
-
-
-def load_teacher(cfg: Config, state_dict: dict[str, Tensor], name: str) -> nn.Module:
-    """Build the config's model with trained weights, for inference.
-
-    Args:
-        cfg: Config with ``model``.
-        state_dict: The weights; what the model does not have is ignored, what it lacks is an error.
-        name: The checkpoint, for messages.
-
-    Returns:
-        The model in eval mode, on the GPU if there is one.
-
-    Raises:
-        UserError: If config and weights do not belong together.
-    """
-    model = MODELS.build(cfg.model)
-    try:
-        missing = model.load_state_dict(state_dict, strict=False).missing_keys
-    except RuntimeError as error:
-        raise UserError(f'{name} does not fit the config: {str(error).splitlines()[-1].strip()}') from None
-    if missing:
-        raise UserError(f'{name} does not fit the config: it lacks {missing[0]}')
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
 
 def build_train_set(cfg: Config) -> BasePersonSearchDataset:

@@ -20,11 +20,13 @@ class TrainOutputs:
 
     Attributes:
         features: Feature maps that RPN and RoI head read, each (B, C, H, W).
+        boxes: People of each image, (G_b, 4) x1, y1, x2, y2 in network input pixels.
         rpn: The RPN's answer and the anchors that were sampled.
         roi: The RoI head's answer on the RoIs that were sampled.
     """
 
     features: tuple[Tensor, ...]
+    boxes: list[Tensor]
     rpn: RPNOutputs
     roi: RoIOutputs
 
@@ -54,6 +56,13 @@ class PersonSearchRCNN(FasterRCNN):
                 'put the file on this machine and name it as init_cfg.checkpoint, or set init_cfg=None'
             ) from error
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Leave adaptation layers aside that a distilled checkpoint holds beside the student."""
+        if 'distillation' not in self._modules:
+            for key in [key for key in state_dict if key.startswith(f'{prefix}distillation.')]:
+                del state_dict[key]
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
         """Losses of detection and identification.
 
@@ -72,7 +81,8 @@ class PersonSearchRCNN(FasterRCNN):
             rpn.cls_scores, rpn.bbox_preds, batch_img_metas=metas, cfg=self.train_cfg.rpn_proposal
         )
         sampled = self.roi_head.sample(proposals, batch_data_samples)
-        return TrainOutputs(x, rpn, self.roi_head.forward_train(x, sampled, batch_data_samples))
+        boxes = [sample.gt_instances.bboxes for sample in batch_data_samples]
+        return TrainOutputs(x, boxes, rpn, self.roi_head.forward_train(x, sampled, batch_data_samples))
 
     def loss_by_outputs(self, outputs: TrainOutputs) -> dict:
         """Losses from :meth:`forward_train`'s answer; updates the OIM table and queue."""

@@ -2,5 +2,14 @@
 
 from .lut_distiller import LUTDistiller
 from .lut_file import LookUpTable, check_lut, identities_sha256, load_lut, save_lut
+from .person_search_distiller import PersonSearchDistiller
 
-__all__ = ['LUTDistiller', 'LookUpTable', 'check_lut', 'identities_sha256', 'load_lut', 'save_lut']
+__all__ = [
+    'LUTDistiller',
+    'LookUpTable',
+    'PersonSearchDistiller',
+    'check_lut',
+    'identities_sha256',
+    'load_lut',
+    'save_lut',
+]

@@ -23,6 +23,10 @@ class RoIOutputs:
         roi_feats: (R, C, h, w), after the shared head.
         cls_score: (R, 2), logits of person and background.
         bbox_pred: (R, 4), box deltas.
+        labels: (R,) int64, 0 for person, 1 for background.
+        label_weights: (R,).
+        bbox_targets: (R, 4), deltas to the assigned person, 0 for background.
+        bbox_weights: (R, 4), 0 for background.
         embeddings: (P, D), unit length, of the positive RoIs.
         pids: (P,) int64, identity of the person that a positive RoI is assigned to, -1 unlabelled.
     """
@@ -32,6 +36,10 @@ class RoIOutputs:
     roi_feats: Tensor
     cls_score: Tensor
     bbox_pred: Tensor
+    labels: Tensor
+    label_weights: Tensor
+    bbox_targets: Tensor
+    bbox_weights: Tensor
     embeddings: Tensor
     pids: Tensor
 
@@ -83,22 +91,33 @@ class ReIDRoIHead(StandardRoIHead):
             s.gt_instances.pids[res.pos_assigned_gt_inds]
             for s, res in zip(batch_data_samples, sampling_results, strict=True)
         ]
+        labels, label_weights, bbox_targets, bbox_weights = self.bbox_head.get_targets(sampling_results, self.train_cfg)
         return RoIOutputs(
             rois=rois,
             sampling_results=sampling_results,
             roi_feats=roi_feats,
             cls_score=bbox_results['cls_score'],
             bbox_pred=bbox_results['bbox_pred'],
+            labels=labels,
+            label_weights=label_weights,
+            bbox_targets=bbox_targets,
+            bbox_weights=bbox_weights,
             embeddings=self.reid_head(roi_feats[_positives(sampling_results, rois.device)]),
             pids=torch.cat(pids),
         )
 
     def loss_by_outputs(self, outputs: RoIOutputs) -> dict[str, Tensor]:
         """Losses from the heads' outputs; updates the OIM table and queue."""
-        box = self.bbox_head.loss_and_target(
-            outputs.cls_score, outputs.bbox_pred, outputs.rois, outputs.sampling_results, self.train_cfg
+        box = self.bbox_head.loss(
+            outputs.cls_score,
+            outputs.bbox_pred,
+            outputs.rois,
+            outputs.labels,
+            outputs.label_weights,
+            outputs.bbox_targets,
+            outputs.bbox_weights,
         )
-        return {**box['loss_bbox'], **self.reid_head.loss(outputs.embeddings, outputs.pids)}
+        return {**box, **self.reid_head.loss(outputs.embeddings, outputs.pids)}
 
     def predict(
         self,

@@ -1,0 +1,110 @@
+"""The student, taught: a detector that learns from a detector teacher and from a table of ID vectors."""
+
+from collections.abc import Sequence
+
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from torch import Tensor, nn
+
+from mmps_kd.errors import UserError
+
+from ..detectors import PersonSearchRCNN
+from ..detectors.person_search_rcnn import TrainOutputs
+from .teacher import DetectorTeacher, feature_levels
+from .terms import EmbeddingTerm, FeatureTerm, RoIBoxTerm, RoIClsTerm, RPNBoxTerm, RPNClsTerm, TeacherOutputs
+
+HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
+
+
+@MODELS.register_module()
+class PersonSearchDistiller(PersonSearchRCNN):
+    """A :class:`PersonSearchRCNN` that is supervised by teachers (Munjal, Amin, Galasso, BMVC 2019).
+
+    It *is* the student: prediction is untouched, and its checkpoint is the student's, with the adaptation layers
+    beside it under ``distillation``, which a plain student leaves aside on loading. In a training step the student
+    answers first; the teacher then judges the same images, anchors and RoIs; each configured loss compares the two
+    at one place.
+
+    Args:
+        teacher: ``dict(config=..., checkpoint=...)`` of a trained detector; None if no loss asks for it.
+        distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
+            ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against the
+            table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place.
+        lut: Config of a :class:`LUTDistiller`; None for plain OIM.
+        **student: As for :class:`PersonSearchRCNN`.
+
+    Raises:
+        UserError: If a place does not exist, naming those that do, or a teacher or table is missing or does not fit.
+    """
+
+    def __init__(
+        self, teacher: dict | None = None, distillation: Sequence[dict] = (), lut: dict | None = None, **student
+    ) -> None:
+        super().__init__(**student)
+        self.teacher = None if teacher is None else DetectorTeacher(preprocessor=self.data_preprocessor, **teacher)
+        self.lut_distiller = None if lut is None else MODELS.build(lut)
+        if self.lut_distiller is not None:
+            self.lut_distiller.attach(self.roi_head.reid_head.loss_oim)
+        self.places = [cfg['at'] for cfg in distillation]
+        self.names = [cfg.get('name', cfg['at']) for cfg in distillation]
+        for name in self.names:
+            if self.names.count(name) > 1:
+                raise UserError(f'distillation: two losses are called {name}: give each a name of its own')
+        self.distillation = nn.ModuleList(self._build_term(cfg['at'], cfg['loss']) for cfg in distillation)
+
+    def _build_term(self, at: str, loss: dict) -> nn.Module:
+        if at == 'roi.embedding':
+            if self.lut_distiller is None:
+                raise UserError("distillation at 'roi.embedding' compares with a table: configure lut")
+            return EmbeddingTerm(loss, self.lut_distiller.table.rows)
+        levels = feature_levels(self)
+        known = {level.name: index for index, level in enumerate(levels)}
+        if at not in known and at not in HEAD_TERMS:
+            there = ', '.join([*map(str, levels), *HEAD_TERMS, 'roi.embedding'])
+            raise UserError(f"distillation at '{at}': the student has no such place; there is {there}")
+        if self.teacher is None:
+            raise UserError(f"distillation at '{at}' needs a teacher: configure its config and checkpoint")
+        theirs = feature_levels(self.teacher.model)
+        if len(theirs) != len(levels):
+            raise UserError(
+                f'student and teacher differ in their levels: {", ".join(map(str, levels))} against '
+                f'{", ".join(map(str, theirs))}'
+            )
+        if at in HEAD_TERMS:
+            return HEAD_TERMS[at](loss)
+        return FeatureTerm(loss, known[at], levels[known[at]], theirs[known[at]])
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+        """The student's own losses under ``student/``, what it learns from teachers under ``distill/``."""
+        outputs = self.forward_train(batch_inputs, batch_data_samples)
+        losses = {f'student/{name}': value for name, value in self.loss_by_outputs(outputs).items()}
+        judged = self._ask_teacher(batch_inputs, outputs)
+        for name, term in zip(self.names, self.distillation, strict=True):
+            losses[f'distill/loss_{name}'] = term(outputs, judged)
+        return losses
+
+    def _ask_teacher(self, batch_inputs: Tensor, student: TrainOutputs) -> TeacherOutputs | None:
+        """Run those parts of the teacher that a configured loss needs."""
+        asked = {place.split('.')[0] for place in self.places if place != 'roi.embedding'}
+        if not asked:
+            return None
+        x = self.teacher.extract_feat(batch_inputs)
+        judged = TeacherOutputs(x)
+        if 'rpn' in asked:
+            judged.cls_scores, judged.bbox_preds = self.teacher.judge_anchors(x)
+        if 'roi' in asked:
+            judged.roi_cls_score, judged.roi_bbox_pred = self.teacher.judge_rois(x, student.roi.rois)
+        return judged
+
+    def objective(self) -> str:
+        """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
+        heads = dict(
+            loss_rpn_cls=self.rpn_head.loss_cls,
+            loss_rpn_bbox=self.rpn_head.loss_bbox,
+            loss_cls=self.roi_head.bbox_head.loss_cls,
+            loss_bbox=self.roi_head.bbox_head.loss_bbox,
+            loss_oim=self.roi_head.reid_head.loss_oim,
+        )
+        own = [f'{loss.loss_weight:g} * {name}' for name, loss in heads.items()]
+        pairs = zip(self.names, self.distillation, strict=True)
+        return ' + '.join([*own, *(f'{term.loss.loss_weight:g} * {name}: {term.loss!r}' for name, term in pairs)])

@@ -1,0 +1,143 @@
+"""What a distillation loss compares: one place of the model, student beside teacher."""
+
+from dataclasses import dataclass
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from mmps_kd.errors import UserError
+
+from ..detectors.person_search_rcnn import TrainOutputs
+from ..losses import UNLABELLED, fine_grained_mask
+from .teacher import FeatureLevel
+
+
+@dataclass
+class TeacherOutputs:
+    """The teacher's answers to the student's questions; None where no configured loss asks.
+
+    Attributes:
+        features: Feature maps, each (B, C, H, W).
+        cls_scores: Objectness logits by level, (B, A, H, W).
+        bbox_preds: Deltas by level, (B, 4 A, H, W).
+        roi_cls_score: (R, 2) logits on the student's RoIs.
+        roi_bbox_pred: (R, 4) deltas on them.
+    """
+
+    features: tuple[Tensor, ...]
+    cls_scores: list[Tensor] | None = None
+    bbox_preds: list[Tensor] | None = None
+    roi_cls_score: Tensor | None = None
+    roi_bbox_pred: Tensor | None = None
+
+
+class FeatureTerm(nn.Module):
+    """A loss between feature maps of one level; in mode ``fine_grained`` only near people."""
+
+    def __init__(self, loss: dict, level: int, student: FeatureLevel, teacher: FeatureLevel) -> None:
+        super().__init__()
+        if student.stride != teacher.stride:
+            raise UserError(f'a feature loss compares levels of one stride: student {student}, teacher {teacher}')
+        self.level = level
+        channels = dict(student_channels=student.channels, teacher_channels=teacher.channels)
+        self.loss = MODELS.build({**channels, **loss})
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Compare the level's maps."""
+        x = student.features[self.level]
+        mask = self._mask(student) if self.loss.mode == 'fine_grained' else None
+        return self.loss(x, teacher.features[self.level], mask)
+
+    def _mask(self, student: TrainOutputs) -> Tensor:
+        size, anchors = student.features[self.level].shape[-2:], student.rpn.anchors[self.level]
+        num_anchors = anchors.shape[1] // size.numel()
+        pairs = zip(anchors, student.boxes, strict=True)
+        return torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])
+
+
+class RPNClsTerm(nn.Module):
+    """A loss between objectness logits on the anchors that the student sampled."""
+
+    def __init__(self, loss: dict) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss)
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Compare the sampled anchors' logits, averaged as the hard loss is."""
+        rpn = student.rpn
+        weight = torch.cat(rpn.label_weights, dim=1).flatten()
+        return self.loss(by_anchor(rpn.cls_scores, 1), by_anchor(teacher.cls_scores, 1), weight, rpn.avg_factor)
+
+
+class RPNBoxTerm(nn.Module):
+    """A loss between deltas on the positive anchors that the student sampled."""
+
+    def __init__(self, loss: dict) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss)
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Compare the positive anchors' deltas, averaged as the hard loss is."""
+        rpn = student.rpn
+        positive = torch.cat(rpn.bbox_weights, dim=1).flatten(0, 1)[:, 0] > 0
+        deltas, judged = by_anchor(rpn.bbox_preds, 4)[positive], by_anchor(teacher.bbox_preds, 4)[positive]
+        targets = torch.cat(rpn.bbox_targets, dim=1).flatten(0, 1)[positive]
+        return self.loss(deltas, judged, targets, rpn.avg_factor)
+
+
+class RoIClsTerm(nn.Module):
+    """A loss between class logits on the RoIs that the student sampled."""
+
+    def __init__(self, loss: dict) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss)
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Compare all sampled RoIs."""
+        return self.loss(student.roi.cls_score, teacher.roi_cls_score)
+
+
+class RoIBoxTerm(nn.Module):
+    """A loss between deltas on the positive RoIs that the student sampled."""
+
+    def __init__(self, loss: dict) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss)
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Compare the positive RoIs, averaged over all sampled ones as the hard loss is."""
+        roi = student.roi
+        positive = roi.bbox_weights[:, 0] > 0
+        deltas, judged, targets = roi.bbox_pred[positive], teacher.roi_bbox_pred[positive], roi.bbox_targets[positive]
+        return self.loss(deltas, judged, targets, len(positive))
+
+
+class EmbeddingTerm(nn.Module):
+    """A loss between embeddings of labelled people and their rows of the teacher's table (L, D)."""
+
+    rows: Tensor
+
+    def __init__(self, loss: dict, rows: Tensor) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss)
+        self.register_buffer('rows', rows.clone(), persistent=False)
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs | None) -> Tensor:
+        """Compare the labelled positive RoIs' embeddings with their identities' rows."""
+        labelled = student.roi.pids != UNLABELLED
+        return self.loss(student.roi.embeddings[labelled], self.rows[student.roi.pids[labelled]])
+
+
+def by_anchor(maps: list[Tensor], size: int) -> Tensor:
+    """Put a head's maps into anchor order.
+
+    Args:
+        maps: (B, A * size, H, W), one a level.
+        size: Numbers an anchor.
+
+    Returns:
+        (N, size), image by image, level by level, cell by cell, as mmdet orders anchors.
+    """
+    rows = [level.permute(0, 2, 3, 1).reshape(len(level), -1, size) for level in maps]
+    return torch.cat(rows, dim=1).flatten(0, 1)
