@@ -51,6 +51,22 @@ def count_above(
         - (H,) int64, its place in the ranking, from 1; equally similar boxes stand in the order of their images in
           the query's gallery as listed, and within an image in the order of the results.
     """
+    count = _count_in_long_rows if chunk.pair_keys is None else _count_in_short_rows
+    not_below, above = count(chunk, hits)
+    places = above + 1
+    for hit in np.flatnonzero(not_below > places):
+        places[hit] += _tied_before(chunk, hits, hit, gallery, protocol)
+    return not_below, places
+
+
+def _count_in_short_rows(chunk: SimilarityChunk, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
+    """(H,) boxes not below, and above, each true positive: compared with every box of its row at once."""
+    values, wanted = chunk.values[hits.rows], hits.similarities[:, None]
+    return np.count_nonzero(values >= wanted, axis=1), np.count_nonzero(values > wanted, axis=1)
+
+
+def _count_in_long_rows(chunk: SimilarityChunk, hits: Hits) -> tuple[np.ndarray, np.ndarray]:
+    """The same where one row is all that should be looked at, and only its upper end be put in order."""
     not_below, above = np.empty((2, len(hits.rows)), dtype=np.int64)
     rows = np.unique(hits.rows)
     begins, ends = np.searchsorted(hits.rows, rows), np.searchsorted(hits.rows, rows, side='right')
@@ -61,10 +77,7 @@ def count_above(
         upper.sort()
         not_below[begin:end] = len(upper) - upper.searchsorted(wanted)
         above[begin:end] = len(upper) - upper.searchsorted(wanted, side='right')
-    places = above + 1
-    for hit in np.flatnonzero(not_below > places):
-        places[hit] += _tied_before(chunk, hits, hit, gallery, protocol)
-    return not_below, places
+    return not_below, above
 
 
 def _tied_before(chunk: SimilarityChunk, hits: Hits, hit: int, gallery: Gallery, protocol: SearchProtocol) -> int:

@@ -78,8 +78,10 @@ def _mean_gallery(gallery: Gallery, protocol: SearchProtocol) -> int:
 def _first_twins(embeddings: np.ndarray) -> np.ndarray:
     """(N,) int64: the first row equal to each row, itself where there is none before it."""
     twins = np.arange(len(embeddings))
-    weights = np.random.default_rng(0).integers(1, 2**32, embeddings.shape[1], dtype=np.uint32)
-    digests = embeddings.view(np.uint32) @ weights
+    # Some columns are enough to find rows that may be equal.
+    columns = embeddings[:, :: max(1, embeddings.shape[1] // 16)].copy().view(np.uint32)
+    weights = np.random.default_rng(0).integers(1, 2**32, columns.shape[1], dtype=np.uint32)
+    digests = columns @ weights
     _, index, counts = np.unique(digests, return_inverse=True, return_counts=True)
     suspects = np.flatnonzero(counts[index] > 1)
     if len(suspects):
@@ -117,7 +119,8 @@ def _sparse_chunk(
     row_starts = starts[np.searchsorted(rows, np.arange(len(queries)))]
     columns = starts[:-1] - row_starts[rows]
     values = np.full((len(queries), (columns + counts).max(initial=1)), -np.inf, dtype=np.float32)
-    order = np.argsort(images)
+    # NumPy sorts 16-bit integers stably by counting, several times as fast as wider ones.
+    order = np.argsort(images.astype(np.uint16) if gallery.num_images < 2**16 else images, kind='stable')
     places = expand_runs((rows * values.shape[1] + columns)[order], counts[order])
     products = _products_by_image(queries, gallery, rows[order], images[order])
     _equalise_twins(products, gallery, rows[order], images[order], twins)
