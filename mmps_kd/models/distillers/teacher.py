@@ -46,8 +46,8 @@ class DetectorTeacher:
         if not Path(config).is_file():
             raise UserError(f'teacher config {config} does not exist')
         cfg = Config.fromfile(config, import_custom_modules=False)
-        self.config, self.sha256 = Path(config).name, file_sha256(checkpoint)
         state = read_checkpoint(checkpoint)['state_dict']
+        self.config, self.sha256 = Path(config).name, file_sha256(checkpoint)
         # What the student draws must not depend on its teacher.
         with torch.random.fork_rng(devices=[]):
             self.model: TwoStageDetector = load_teacher(cfg, state, checkpoint).requires_grad_(False)

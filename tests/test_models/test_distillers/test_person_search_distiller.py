@@ -1,0 +1,215 @@
+"""The guarantees of distillation: what it changes, and what it must not."""
+
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmps_kd.errors import UserError
+from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
+
+PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
+EMPTY = [([], []), ([], [])]
+TERMS = [
+    dict(at='backbone.0', loss=dict(type='FeatureImitationLoss')),
+    dict(at='backbone.0', name='near', loss=dict(type='FeatureImitationLoss', mode='fine_grained')),
+    dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss')),
+    dict(at='rpn.bbox', loss=dict(type='BoundedRegressionLoss')),
+    dict(at='roi.cls', loss=dict(type='LogitDistillationLoss', mode='kl')),
+    dict(at='roi.bbox', loss=dict(type='BoundedRegressionLoss')),
+]
+NAMES = ['backbone.0', 'near', 'rpn.cls', 'rpn.bbox', 'roi.cls', 'roi.bbox']
+
+
+@pytest.fixture
+def teacher(model_cfg, build_model, tmp_path):
+    """A teacher with wider features, its config and checkpoint on disk."""
+    cfg = copy.deepcopy(model_cfg)
+    cfg.backbone.update(base_channels=12, stem_channels=12)
+    cfg.rpn_head.update(in_channels=48, feat_channels=48)
+    cfg.roi_head.bbox_roi_extractor.out_channels = 48
+    cfg.roi_head.bbox_head.in_channels = 48
+    cfg.roi_head.reid_head.in_channels = 48
+    torch.manual_seed(7)
+    return write_teacher(tmp_path, cfg, MODELS.build(cfg))
+
+
+def write_teacher(folder, cfg, model):
+    Config(dict(model=cfg)).dump(folder / 'teacher.py')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'teacher.pth')
+    return dict(config=str(folder / 'teacher.py'), checkpoint=str(folder / 'teacher.pth'))
+
+
+@pytest.fixture
+def lut(tmp_path):
+    rows = torch.nn.functional.normalize(torch.randn(6, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+    path = str(tmp_path / 'lut.safetensors')
+    save_lut(path, LookUpTable(rows, 'CUHK-SYSU', identities_sha256(range(6)), 'memory', 'teacher.py', '0' * 64))
+    return dict(type='LUTDistiller', lut_file=path)
+
+
+def weighted(weight):
+    return [dict(term, loss=dict(term['loss'], loss_weight=weight)) for term in TERMS]
+
+
+def step(model, batch):
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    total, _ = model.parse_losses(losses)
+    return losses, total
+
+
+def train(model, make_batch, steps=4):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    torch.manual_seed(11)
+    totals = []
+    for seed in range(steps):
+        _, total = step(model, make_batch(PEOPLE, seed=seed))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    return totals, torch.get_rng_state()
+
+
+def test_with_weights_of_zero_it_is_the_plain_student_bit_for_bit(build_model, teacher, make_batch):
+    plain = build_model()
+    distilled = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(0.0))
+    assert train(plain, make_batch)[0] == train(distilled, make_batch)[0]
+    ours = distilled.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in plain.state_dict().items())
+
+
+def test_neither_teacher_nor_losses_draw_random_numbers(build_model, teacher, make_batch):
+    plain = train(build_model(), make_batch)[1]
+    distilled = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(0.0))
+    assert torch.equal(train(distilled, make_batch)[1], plain)
+
+
+@pytest.mark.parametrize('people', [PEOPLE, EMPTY, [([[5, 5, 50, 90]], [-1])]])
+def test_every_parameter_of_student_and_adapters_gets_a_gradient(build_model, teacher, make_batch, people):
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0))
+    losses, total = step(model, make_batch(people))
+    total.backward()
+    assert {f'distill/loss_{name}' for name in NAMES} <= set(losses)
+    assert 'student/loss_oim' in losses
+    assert torch.isfinite(total)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    assert all(p.grad is None for p in model.teacher.model.parameters())
+    assert all(losses[f'distill/loss_{name}'].dtype == torch.float32 for name in NAMES)
+
+
+def test_the_teacher_is_no_part_of_the_student(build_model, teacher):
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0)).train()
+    its_own = {id(p) for p in model.teacher.model.parameters()}
+    assert not its_own & {id(p) for p in model.parameters()}
+    assert model.teacher.model not in set(model.modules())
+    assert not any('teacher' in name for name in model.state_dict())
+    assert not any(module.training for module in model.teacher.model.modules())
+    # An averaged copy (EMA) has the student and shares the teacher.
+    assert copy.deepcopy(model).teacher is model.teacher
+
+
+def test_distilled_checkpoint_is_the_students(build_model, teacher, lut):
+    distilled = build_model(seed=5, type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0), lut=lut)
+    state = distilled.state_dict()
+    plain = build_model()
+    missing, unexpected = plain.load_state_dict(state, strict=True)
+    assert (missing, unexpected) == ([], [])
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+    again = build_model(seed=6, type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0), lut=lut)
+    again.load_state_dict(state, strict=True)
+    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+    assert any(name.startswith('distillation.') for name in state)
+
+
+def test_its_own_teacher_teaches_nothing(build_model, model_cfg, make_batch, tmp_path):
+    itself = build_model(seed=9)
+    teacher = write_teacher(tmp_path, model_cfg, itself)
+    terms = [dict(at=at, loss=dict(type='LogitDistillationLoss', mode='kl')) for at in ('rpn.cls', 'roi.cls')]
+    terms += [dict(at='backbone.0', loss=dict(type='FeatureImitationLoss'))]
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+    model.load_state_dict(itself.state_dict(), strict=False)
+    # In eval mode the batch norms of both use the same statistics.
+    losses, _ = step(model.eval(), make_batch(PEOPLE))
+    taught = [value.item() for name, value in losses.items() if name.startswith('distill/')]
+    assert taught == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+def test_teacher_judges_the_anchors_and_rois_of_the_student(build_model, teacher, make_batch):
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0)).eval()
+    data = model.data_preprocessor(make_batch(PEOPLE), training=True)
+    outputs = model.forward_train(data['inputs'], data['data_samples'])
+    judged = model._ask_teacher(data['inputs'], outputs)
+    expected = model.teacher.model.roi_head._bbox_forward(judged.features, outputs.roi.rois)
+    assert torch.equal(judged.roi_cls_score, expected['cls_score'])
+    assert judged.cls_scores[0].shape == outputs.rpn.cls_scores[0].shape
+    assert torch.equal(judged.features[0], model.teacher.model.extract_feat(data['inputs'])[0])
+
+
+def test_only_what_is_asked_is_run(build_model, teacher, make_batch):
+    hint = [TERMS[0]]
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=hint)
+    data = model.data_preprocessor(make_batch(PEOPLE), training=True)
+    judged = model._ask_teacher(data['inputs'], model.forward_train(data['inputs'], data['data_samples']))
+    assert judged.cls_scores is None
+    assert judged.roi_cls_score is None
+
+
+def test_table_is_the_teachers_and_stays(build_model, lut, make_batch):
+    model = build_model(type='PersonSearchDistiller', lut=lut)
+    before = model.roi_head.reid_head.loss_oim.lut.clone()
+    assert torch.equal(before, model.lut_distiller.table.rows)
+    train(model, make_batch)
+    assert torch.equal(model.roi_head.reid_head.loss_oim.lut, before)
+    assert model.roi_head.reid_head.loss_oim.queue.abs().sum() > 0
+
+
+def test_embeddings_against_the_table(build_model, lut, make_batch):
+    terms = [dict(at='roi.embedding', loss=dict(type='IDFeatureLoss'))]
+    model = build_model(type='PersonSearchDistiller', lut=lut, distillation=terms)
+    data = model.data_preprocessor(make_batch(PEOPLE), training=True)
+    outputs = model.forward_train(data['inputs'], data['data_samples'])
+    known = outputs.roi.pids >= 0
+    rows = model.lut_distiller.table.rows[outputs.roi.pids[known]]
+    expected = (outputs.roi.embeddings[known] - rows).square().sum(1).mean()
+    assert model.distillation[0](outputs, None).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not any('rows' in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ('at', 'message'),
+    [
+        ('backbone.3', r"'backbone.3'.*there is backbone.0 \(32 channels, stride 8\), rpn.cls"),
+        ('roi.embedding', 'configure lut'),
+    ],
+)
+def test_places_that_do_not_exist(build_model, teacher, at, message):
+    terms = [dict(at=at, loss=dict(type='FeatureImitationLoss'))]
+    with pytest.raises(UserError, match=message):
+        build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+
+
+def test_a_loss_without_a_teacher(build_model):
+    with pytest.raises(UserError, match="'rpn.cls' needs a teacher"):
+        build_model(type='PersonSearchDistiller', distillation=[TERMS[2]])
+
+
+def test_two_losses_of_one_name(build_model, teacher):
+    with pytest.raises(UserError, match='two losses are called rpn.cls'):
+        build_model(type='PersonSearchDistiller', teacher=teacher, distillation=[TERMS[2], TERMS[2]])
+
+
+def test_missing_teacher_files(build_model, teacher, tmp_path):
+    for key in ('config', 'checkpoint'):
+        absent = str(tmp_path / f'absent.{key}')
+        with pytest.raises(UserError, match=f'absent.{key}'):
+            build_model(type='PersonSearchDistiller', teacher={**teacher, key: absent}, distillation=[TERMS[0]])
+
+
+def test_objective_can_be_read(build_model, teacher):
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(0.5))
+    text = model.objective()
+    assert text.startswith('1 * loss_rpn_cls + 1 * loss_rpn_bbox + 1 * loss_cls + 1 * loss_bbox + 1 * loss_oim + ')
+    assert '0.5 * near: FeatureImitationLoss(fine_grained, l2, conv3x3_relu 32->48)' in text
