@@ -9,7 +9,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PersonSearchVisualizationHook'),
 )
-custom_hooks = [dict(type='IdentityCheckHook'), dict(type='LUTHook')]
+custom_hooks = [dict(type='IdentityCheckHook'), dict(type='LUTHook'), dict(type='DistillationHook')]
 
 env_cfg = dict(
     cudnn_benchmark=False,

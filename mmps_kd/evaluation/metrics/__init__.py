@@ -1,5 +1,6 @@
 """Metrics for MMEngine's evaluator."""
 
+from .person_detection_metric import PersonDetectionMetric
 from .search_metric import SearchMetric
 
-__all__ = ['SearchMetric']
+__all__ = ['PersonDetectionMetric', 'SearchMetric']

@@ -96,6 +96,14 @@ class PersonSearchDistiller(PersonSearchRCNN):
             judged.roi_cls_score, judged.roi_bbox_pred = self.teacher.judge_rois(x, student.roi.rois)
         return judged
 
+    def teachers(self) -> dict[str, dict[str, str] | None]:
+        """Who teaches: names and hashes of the detector teacher and of the table's teacher, None where there is none."""
+        detector, table = self.teacher, self.lut_distiller and self.lut_distiller.table
+        return dict(
+            teacher=detector and dict(config=detector.config, sha256=detector.sha256),
+            table=table and dict(config=table.teacher_config, sha256=table.teacher_sha256, source=table.source),
+        )
+
     def objective(self) -> str:
         """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
         heads = dict(

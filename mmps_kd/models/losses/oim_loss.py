@@ -5,9 +5,12 @@ import warnings
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
+from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
+
+from .ranks import gather_rows
 
 UNLABELLED = -1
 """Person id of people without an identity."""
@@ -27,7 +30,9 @@ class OIMLoss(nn.Module):
     batch order, :math:`v_t \leftarrow \gamma v_t + (1 - \gamma) x`, rescaled to unit length, and unlabelled
     embeddings replace the oldest rows of the queue.
 
-    Table, queue and queue head are buffers, kept in fp32 also under autocast.
+    Table, queue and queue head are buffers, kept in fp32 also under autocast. In a distributed run the embeddings of
+    all ranks are written, in rank order, so that every rank holds the same table, queue and head, and the mean is
+    over the labelled embeddings of all ranks.
 
     Args:
         num_identities: Rows L of the table.
@@ -86,7 +91,10 @@ class OIMLoss(nn.Module):
             embeddings = embeddings.float()
             labelled = pids != UNLABELLED
             loss = F.cross_entropy(self._logits(embeddings, pids), pids, ignore_index=UNLABELLED, reduction='sum')
-            loss = loss / labelled.sum().clamp(min=1)
+            # Gradients are averaged over ranks: W times the own sum over the global count makes the global mean.
+            count = labelled.sum()
+            all_reduce(count)
+            loss = get_world_size() * loss / count.clamp(min=1)
             if self.training:
                 self.update(embeddings, pids)
         return self.loss_weight * loss
@@ -103,12 +111,13 @@ class OIMLoss(nn.Module):
 
     @torch.no_grad()
     def update(self, embeddings: Tensor, pids: Tensor) -> None:
-        """Write embeddings into table and queue, as if one after another in batch order.
+        """Write embeddings into table and queue, as if one after another in batch order, rank by rank.
 
         Args:
             embeddings: (N, D), unit length.
             pids: (N,) int64, -1 for unlabelled people.
         """
+        embeddings, pids = gather_rows(embeddings), gather_rows(pids)
         labelled = pids != UNLABELLED
         if self.update_lut:
             self._update_lut(embeddings[labelled], pids[labelled])

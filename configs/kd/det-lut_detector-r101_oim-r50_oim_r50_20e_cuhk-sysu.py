@@ -1,0 +1,4 @@
+# Both approaches.
+_base_ = 'det_detector-r101_oim_r50_20e_cuhk-sysu.py'
+
+model = dict(lut=dict(type='LUTDistiller', lut_file='work_dirs/oim_r50_20e_cuhk-sysu/lut.safetensors'))

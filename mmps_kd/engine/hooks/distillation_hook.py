@@ -1,0 +1,51 @@
+"""What is said and kept about a run's teachers."""
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmps_kd.errors import UserError
+from mmps_kd.models.distillers import PersonSearchDistiller
+
+
+@HOOKS.register_module()
+class DistillationHook(Hook):
+    """Print the composed objective at the start; keep the teachers' hashes in the checkpoint, compare on resume.
+
+    Works on a :class:`PersonSearchDistiller`; does nothing for a plain student.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Print the objective."""
+        distiller = _distiller(runner)
+        if distiller is not None:
+            runner.logger.info(f'objective: {distiller.objective()}')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Record who taught."""
+        distiller = _distiller(runner)
+        if distiller is not None:
+            checkpoint['meta']['teachers'] = distiller.teachers()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare with who taught before.
+
+        Raises:
+            UserError: If a run is resumed with another teacher or table.
+        """
+        distiller = _distiller(runner)
+        before = checkpoint.get('meta', {}).get('teachers')
+        if distiller is None or before is None or not runner._resume:
+            return
+        for role, teacher in distiller.teachers().items():
+            if before.get(role) != teacher:
+                raise UserError(
+                    f'the run to resume had {role} {before.get(role)}, the config has {teacher}: name the same file, or '
+                    'start a new run with load_from'
+                )
+
+
+def _distiller(runner: Runner) -> PersonSearchDistiller | None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model if isinstance(model, PersonSearchDistiller) else None

@@ -1,0 +1,47 @@
+"""Detection figures of person search, for detectors without a re-identification branch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+
+from ..functional import SearchResults, evaluate_detection
+
+
+@METRICS.register_module()
+class PersonDetectionMetric(BaseMetric):
+    """Detection AP and recall as :class:`SearchMetric` reports them: ``det_ap``, ``det_recall``, ``det_recall_labelled``.
+
+    Args:
+        score_thr: Detections below it are left out.
+        collect_device: See ``BaseMetric``.
+        prefix: See ``BaseMetric``.
+    """
+
+    default_prefix = 'detection'
+
+    def __init__(self, score_thr: float = 0.5, collect_device: str = 'cpu', prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.score_thr = score_thr
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the boxes of each image."""
+        for sample in data_samples:
+            pred = sample['pred_instances']
+            boxes = np.column_stack([pred['bboxes'].cpu().numpy(), pred['scores'].cpu().numpy()])
+            self.results.append(dict(img_name=sample['img_name'], boxes=boxes))
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Score the whole test set; fractions in 0..1."""
+        boxes = np.concatenate([res['boxes'] for res in results]).astype(np.float64)
+        detections = SearchResults(
+            image_names=np.array([res['img_name'] for res in results]),
+            num_dets=np.array([len(res['boxes']) for res in results], dtype=np.int64),
+            boxes=boxes,
+            embeddings=np.zeros((len(boxes), 0), np.float32),
+            query_embeddings=np.zeros((0, 0), np.float32),
+        )
+        truth = self.dataset_meta['evaluation'].ground_truth
+        scores = evaluate_detection(detections, truth, score_thr=self.score_thr)
+        return dict(det_ap=scores.ap, det_recall=scores.recall, det_recall_labelled=scores.recall_labelled)
