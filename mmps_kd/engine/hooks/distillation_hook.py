@@ -41,8 +41,8 @@ class DistillationHook(Hook):
         for role, teacher in distiller.teachers().items():
             if before.get(role) != teacher:
                 raise UserError(
-                    f'the run to resume had {role} {before.get(role)}, the config has {teacher}: name the same file, or '
-                    'start a new run with load_from'
+                    f'the run to resume had {role} {before.get(role)}, the config has {teacher}: name the same file, '
+                    'or start a new run with load_from'
                 )
 
 

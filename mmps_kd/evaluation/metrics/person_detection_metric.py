@@ -11,7 +11,7 @@ from ..functional import SearchResults, evaluate_detection
 
 @METRICS.register_module()
 class PersonDetectionMetric(BaseMetric):
-    """Detection AP and recall as :class:`SearchMetric` reports them: ``det_ap``, ``det_recall``, ``det_recall_labelled``.
+    """Detection AP and recall as :class:`SearchMetric` has them: ``det_ap``, ``det_recall``, ``det_recall_labelled``.
 
     Args:
         score_thr: Detections below it are left out.

@@ -97,7 +97,7 @@ class PersonSearchDistiller(PersonSearchRCNN):
         return judged
 
     def teachers(self) -> dict[str, dict[str, str] | None]:
-        """Who teaches: names and hashes of the detector teacher and of the table's teacher, None where there is none."""
+        """Names and hashes of the detector teacher and of the table's teacher; None where there is none."""
         detector, table = self.teacher, self.lut_distiller and self.lut_distiller.table
         return dict(
             teacher=detector and dict(config=detector.config, sha256=detector.sha256),
