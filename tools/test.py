@@ -47,7 +47,7 @@ def main() -> None:
     """Test."""
     args = parse_args()
     cfg = build_config(args)
-    prepare_process_group(args.launcher)
+    prepare_process_group(cfg)
     Runner.from_cfg(cfg).test()
 
 

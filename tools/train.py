@@ -57,7 +57,7 @@ def main() -> None:
     """Train."""
     args = parse_args()
     cfg = build_config(args)
-    prepare_process_group(args.launcher)
+    prepare_process_group(cfg)
     Runner.from_cfg(cfg).train()
 
 

@@ -32,10 +32,15 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def prepare_process_group(launcher: str) -> None:
+def prepare_process_group(cfg: Config) -> None:
     """Set up gloo where torchrun started the process on a machine without a GPU.
 
-    MMEngine's launcher asks for a CUDA device whatever the backend; a group that stands is left alone by it.
+    MMEngine's launcher asks for a CUDA device whatever the backend, and its model wrapper names one; a group that
+    stands and a wrapper that is configured are left alone by it.
+
+    Args:
+        cfg: With ``launcher``; gets a ``model_wrapper_cfg``.
     """
-    if launcher == 'pytorch' and not torch.cuda.is_available():
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
+        cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)
