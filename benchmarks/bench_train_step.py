@@ -1,0 +1,105 @@
+"""What distillation adds to a training step: ratios to the plain student's step, measured in turn in one run.
+
+The teacher is an untrained model of the demo's config: what it has learned makes no difference to its time.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs/demo'
+STUDENTS = {
+    'plain': 'oim_r18-quarter_mini.py',
+    'LUT KD': 'lut_oim-r18-narrow_oim_r18-quarter_mini.py',
+    'detector KD': 'det_oim-r18-narrow_oim_r18-quarter_mini.py',
+}
+
+
+def build(name: str, folder: Path) -> torch.nn.Module:
+    """A student, with the files that its config names made up."""
+    cfg = Config.fromfile(CONFIGS / name)
+    if 'teacher' in cfg.model:
+        teacher = MODELS.build(Config.fromfile(ROOT / cfg.model.teacher.config).model)
+        torch.save(dict(state_dict=teacher.state_dict(), meta={}), folder / 'teacher.pth')
+        cfg.model.teacher = dict(config=str(ROOT / cfg.model.teacher.config), checkpoint=str(folder / 'teacher.pth'))
+    if 'lut' in cfg.model:
+        rows = torch.nn.functional.normalize(torch.randn(200, 128), dim=1)
+        cfg.model.lut.lut_file = str(folder / 'lut.safetensors')
+        save_lut(cfg.model.lut.lut_file, LookUpTable(rows, 'any', identities_sha256(range(200)), 'memory', 't', ''))
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model.train()
+
+
+def training_step(model: torch.nn.Module, batch: dict) -> Callable[[], None]:
+    """Forward, backward and update on one batch, always with the same random numbers."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        torch.manual_seed(0)
+        losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+        total, _ = model.parse_losses(losses)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def teacher_forward(model: torch.nn.Module, batch: dict) -> Callable[[], None]:
+    """The teacher's bare forward pass: backbone, RPN, box head on the student's RoIs."""
+    data = model.data_preprocessor(batch, training=True)
+    rois = model.forward_train(data['inputs'], data['data_samples']).roi.rois
+
+    def forward() -> None:
+        x = model.teacher.extract_feat(data['inputs'])
+        model.teacher.judge_anchors(x)
+        model.teacher.judge_rois(x, rois)
+
+    return forward
+
+
+def main() -> None:
+    """Time everything in turn and print medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--repeats', type=int, default=30)
+    parser.add_argument('--data-root', default=str(ROOT / 'data/synthetic/cuhk-sysu-mini') + '/')
+    args = parser.parse_args()
+    init_default_scope('mmdet')
+    loader = Config.fromfile(CONFIGS / STUDENTS['plain']).train_dataloader
+    loader.dataset.data_root = args.data_root
+    loader.update(num_workers=0, persistent_workers=False)
+    batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+    with tempfile.TemporaryDirectory() as folder:
+        models = {name: build(config, Path(folder)) for name, config in STUDENTS.items()}
+    tasks = {name: training_step(model, batch) for name, model in models.items()}
+    tasks['teacher forward'] = teacher_forward(models['detector KD'], batch)
+    times = {name: [] for name in tasks}
+    for round_number in range(args.repeats + 2):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if round_number >= 2:
+                times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, seconds in medians.items():
+        print(f'{name}: {1000 * seconds:.1f} ms, {seconds / medians["plain"]:.3f} of a plain step')
+    extra = medians['detector KD'] - medians['plain']
+    print(f"detector KD adds {extra / medians['teacher forward']:.2f} of the teacher's bare forward pass")
+
+
+if __name__ == '__main__':
+    main()
