@@ -121,10 +121,10 @@ def _sparse_chunk(
     values = np.full((len(queries), (columns + counts).max(initial=1)), -np.inf, dtype=np.float32)
     # NumPy sorts 16-bit integers stably by counting, several times as fast as wider ones.
     order = np.argsort(images.astype(np.uint16) if gallery.num_images < 2**16 else images, kind='stable')
-    places = expand_runs((rows * values.shape[1] + columns)[order], counts[order])
-    products = _products_by_image(queries, gallery, rows[order], images[order])
-    _equalise_twins(products, gallery, rows[order], images[order], twins)
-    values.ravel()[places] = products
+    rows, images, first_columns = rows[order], images[order], columns[order]
+    products = _products_by_image(queries, gallery, rows, images)
+    _equalise_twins(products, gallery, rows, images, twins)
+    values.ravel()[expand_runs(rows * values.shape[1] + first_columns, gallery.counts[images])] = products
     return SimilarityChunk(first, values, keys, columns)
 
 
