@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
@@ -39,6 +40,8 @@ def build_config(args: argparse.Namespace) -> Config:
     """The config file with the command line's overrides."""
     cfg = load_config(args)
     if args.amp:
+        if not torch.cuda.is_available():
+            raise UserError('--amp needs a GPU, and this machine has none: leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if args.auto_scale_lr:

@@ -145,6 +145,11 @@ def test_missing_files(monkeypatch, capsys, arguments, message):
     assert message in run_in_process(monkeypatch, capsys, 'train.py', *arguments)
 
 
+def test_amp_without_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert '--amp needs a GPU' in run_in_process(monkeypatch, capsys, 'train.py', CONFIG, '--amp')
+
+
 def test_missing_data_root(monkeypatch, capsys, tmp_path):
     arguments = [CONFIG, '--work-dir', tmp_path / 'w', *options(tmp_path / 'nowhere')]
     assert 'nowhere' in run_in_process(monkeypatch, capsys, 'train.py', *arguments)
