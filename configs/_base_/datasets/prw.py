@@ -1,39 +1,8 @@
-# The official download, unpacked to data/PRW (it holds frames/, annotations/ and the .mat lists).
-dataset_type = 'PRWDataset'
-data_root = 'data/PRW/'
+# The official download, unpacked to data/PRW (it holds frames/, annotations/ and the .mat lists); pipelines and
+# loaders are those of CUHK-SYSU.
+_base_ = 'cuhk-sysu.py'
 
-# The shorter side becomes 600 pixels, the longer one at most 1000.
-scale = (1000, 600)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPersonSearchAnnotations'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackPersonSearchInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPersonSearchAnnotations'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='PackPersonSearchInputs'),
-]
-
-train_dataloader = dict(
-    batch_size=5,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, data_root=data_root, split='test', test_mode=True, pipeline=test_pipeline),
-)
-test_dataloader = val_dataloader
-
-val_evaluator = dict(type='SearchMetric')
-test_evaluator = val_evaluator
+dataset = dict(type='PRWDataset', data_root='data/PRW/')
+train_dataloader = dict(dataset=dataset)
+val_dataloader = dict(dataset=dataset)
+test_dataloader = dict(dataset=dataset)
