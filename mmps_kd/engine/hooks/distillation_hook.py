@@ -2,11 +2,12 @@
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers import PersonSearchDistiller
+
+from .unwrap import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -47,5 +48,5 @@ class DistillationHook(Hook):
 
 
 def _distiller(runner: Runner) -> PersonSearchDistiller | None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped_model(runner)
     return model if isinstance(model, PersonSearchDistiller) else None

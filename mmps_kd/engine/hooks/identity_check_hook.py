@@ -2,11 +2,12 @@
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmps_kd.errors import UserError
 from mmps_kd.models.losses import OIMLoss
+
+from .unwrap import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -23,8 +24,7 @@ class IdentityCheckHook(Hook):
             UserError: If the training set has more identities than a table has rows.
         """
         found = len(runner.train_dataloader.dataset.metainfo['identities'])
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for name, module in model.named_modules():
+        for name, module in unwrapped_model(runner).named_modules():
             if not isinstance(module, OIMLoss) or module.num_identities == found:
                 continue
             message = (

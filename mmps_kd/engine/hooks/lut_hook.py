@@ -2,10 +2,11 @@
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmps_kd.models.distillers import LUTDistiller
+
+from .unwrap import unwrapped_model
 
 
 @HOOKS.register_module()
@@ -38,5 +39,4 @@ class LUTHook(Hook):
 
 
 def _distiller(runner: Runner) -> LUTDistiller | None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, 'lut_distiller', None)
+    return getattr(unwrapped_model(runner), 'lut_distiller', None)

@@ -38,11 +38,12 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
         metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, SearchMetric))
         out_dir = Path(runner.work_dir, runner.timestamp, self.test_out_dir, 'rankings')
         out_dir.mkdir(parents=True, exist_ok=True)
-        for query in np.linspace(0, protocol.num_queries - 1, self.num_queries).round().astype(int):
-            ranked = rank_gallery(metric.last_results, protocol, int(query), score_thr=metric.score_thr, topk=self.topk)
-            picture = _picture(Path(dataset.data_prefix['img']), protocol, int(query), ranked)
+        queries = np.unique(np.linspace(0, protocol.num_queries - 1, self.num_queries).round().astype(int)).tolist()
+        for query in queries:
+            ranked = rank_gallery(metric.last_results, protocol, query, score_thr=metric.score_thr, topk=self.topk)
+            picture = _picture(Path(dataset.data_prefix['img']), protocol, query, ranked)
             picture.save(out_dir / f'query_{query:04d}.png')
-        runner.logger.info(f'rankings of {self.num_queries} queries are drawn in {out_dir}')
+        runner.logger.info(f'rankings of {len(queries)} queries are drawn in {out_dir}')
 
 
 def _picture(img_root: Path, protocol: SearchProtocol, query: int, ranked: RankedBoxes):

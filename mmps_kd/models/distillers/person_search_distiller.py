@@ -10,7 +10,7 @@ from mmps_kd.errors import UserError
 
 from ..detectors import PersonSearchRCNN
 from ..detectors.person_search_rcnn import TrainOutputs
-from .teacher import DetectorTeacher, feature_levels
+from .teacher import DetectorTeacher, FeatureLevel, feature_levels
 from .terms import EmbeddingTerm, FeatureTerm, RoIBoxTerm, RoIClsTerm, RPNBoxTerm, RPNClsTerm, TeacherOutputs
 
 HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
@@ -50,21 +50,23 @@ class PersonSearchDistiller(PersonSearchRCNN):
         for name in self.names:
             if self.names.count(name) > 1:
                 raise UserError(f'distillation: two losses are called {name}: give each a name of its own')
-        self.distillation = nn.ModuleList(self._build_term(cfg['at'], cfg['loss']) for cfg in distillation)
+        # Found out once, by a blank image each, and only where there is something to compare.
+        levels = feature_levels(self) if distillation else []
+        theirs = feature_levels(self.teacher.model) if distillation and self.teacher else []
+        terms = [self._build_term(cfg['at'], cfg['loss'], levels, theirs) for cfg in distillation]
+        self.distillation = nn.ModuleList(terms)
 
-    def _build_term(self, at: str, loss: dict) -> nn.Module:
+    def _build_term(self, at: str, loss: dict, levels: list[FeatureLevel], theirs: list[FeatureLevel]) -> nn.Module:
         if at == 'roi.embedding':
             if self.lut_distiller is None:
                 raise UserError("distillation at 'roi.embedding' compares with a table: configure lut")
             return EmbeddingTerm(loss, self.lut_distiller.table.rows)
-        levels = feature_levels(self)
         known = {level.name: index for index, level in enumerate(levels)}
         if at not in known and at not in HEAD_TERMS:
             there = ', '.join([*map(str, levels), *HEAD_TERMS, 'roi.embedding'])
             raise UserError(f"distillation at '{at}': the student has no such place; there is {there}")
         if self.teacher is None:
             raise UserError(f"distillation at '{at}' needs a teacher: configure its config and checkpoint")
-        theirs = feature_levels(self.teacher.model)
         if len(theirs) != len(levels):
             raise UserError(
                 f'student and teacher differ in their levels: {", ".join(map(str, levels))} against '

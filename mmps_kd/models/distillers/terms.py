@@ -56,12 +56,16 @@ class FeatureTerm(nn.Module):
         return torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])
 
 
-class RPNClsTerm(nn.Module):
-    """A loss between objectness logits on the anchors that the student sampled."""
+class HeadTerm(nn.Module):
+    """A loss between the answers of two heads to the same questions."""
 
     def __init__(self, loss: dict) -> None:
         super().__init__()
         self.loss = MODELS.build(loss)
+
+
+class RPNClsTerm(HeadTerm):
+    """A loss between objectness logits on the anchors that the student sampled."""
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the sampled anchors' logits, averaged as the hard loss is."""
@@ -70,12 +74,8 @@ class RPNClsTerm(nn.Module):
         return self.loss(by_anchor(rpn.cls_scores, 1), by_anchor(teacher.cls_scores, 1), weight, rpn.avg_factor)
 
 
-class RPNBoxTerm(nn.Module):
+class RPNBoxTerm(HeadTerm):
     """A loss between deltas on the positive anchors that the student sampled."""
-
-    def __init__(self, loss: dict) -> None:
-        super().__init__()
-        self.loss = MODELS.build(loss)
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the positive anchors' deltas, averaged as the hard loss is."""
@@ -86,24 +86,16 @@ class RPNBoxTerm(nn.Module):
         return self.loss(deltas, judged, targets, rpn.avg_factor)
 
 
-class RoIClsTerm(nn.Module):
+class RoIClsTerm(HeadTerm):
     """A loss between class logits on the RoIs that the student sampled."""
-
-    def __init__(self, loss: dict) -> None:
-        super().__init__()
-        self.loss = MODELS.build(loss)
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare all sampled RoIs."""
         return self.loss(student.roi.cls_score, teacher.roi_cls_score)
 
 
-class RoIBoxTerm(nn.Module):
+class RoIBoxTerm(HeadTerm):
     """A loss between deltas on the positive RoIs that the student sampled."""
-
-    def __init__(self, loss: dict) -> None:
-        super().__init__()
-        self.loss = MODELS.build(loss)
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the positive RoIs, averaged over all sampled ones as the hard loss is."""
