@@ -95,3 +95,28 @@ def make_batch() -> Callable:
         return dict(inputs=inputs, data_samples=samples)
 
     return make
+
+
+@pytest.fixture
+def qeeps_cfg(model_cfg: dict) -> dict:
+    """Config of a query-guided model that runs in milliseconds, all three parts on."""
+    model_cfg.update(type='QEEPS', qrpn=dict(type='QRPN', ratio=4, feat_channels=8), qsim_net=dict(type='QSimNet'))
+    model_cfg.backbone.update(type='SiameseResNet', qsse=dict(ratio=4))
+    preprocessor = dict(type='MultiBranchDataPreprocessor', data_preprocessor=dict(model_cfg.data_preprocessor))
+    model_cfg.data_preprocessor = preprocessor
+    return model_cfg
+
+
+@pytest.fixture
+def make_pairs(make_batch: Callable) -> Callable:
+    """A batch of pairs of noise images: one (query box, pid, gallery boxes, gallery pids) a pair."""
+
+    def make(pairs: list[tuple[list, int, list, list]]) -> dict:
+        query = make_batch([([box], [pid]) for box, pid, _, _ in pairs], seed=1)
+        gallery = make_batch([(boxes, pids) for _, _, boxes, pids in pairs], seed=2)
+        for sample in query['data_samples']:
+            people = sample.gt_instances
+            sample.query_instances = InstanceData(bboxes=people.bboxes, pids=people.pids)
+        return {key: dict(query=query[key], gallery=gallery[key]) for key in query}
+
+    return make

@@ -5,11 +5,18 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PersonSearchVisualizationHook'),
 )
-custom_hooks = [dict(type='IdentityCheckHook'), dict(type='LUTHook'), dict(type='DistillationHook')]
+custom_hooks = [
+    dict(type='ResumeHook'),
+    dict(type='InterruptHook'),
+    dict(type='IdentityCheckHook'),
+    dict(type='LUTHook'),
+    dict(type='DistillationHook'),
+    dict(type='DistillationDiagnosticsHook', interval=500),
+]
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -5,6 +5,4 @@ model = dict(
     type='PersonSearchDistiller',
     teacher=dict(config='configs/demo/oim_r18-narrow_mini.py', checkpoint='work_dirs/demo/train/epoch_10.pth'),
     distillation={{_base_.detector_distillation}},
-    rpn_head={{_base_.hard_rpn}},
-    roi_head={{_base_.hard_roi}},
 )

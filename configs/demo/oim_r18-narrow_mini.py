@@ -51,14 +51,14 @@ model = dict(
 data_root = 'data/synthetic/cuhk-sysu-mini/'
 scale = (400, 300)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadScene'),
     dict(type='LoadPersonSearchAnnotations'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackPersonSearchInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadScene'),
     dict(type='LoadPersonSearchAnnotations'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='PackPersonSearchInputs'),

@@ -8,6 +8,4 @@ model = dict(
         checkpoint='work_dirs/detector_r50_20e_cuhk-sysu/epoch_20.pth',
     ),
     distillation={{_base_.detector_distillation}},
-    rpn_head={{_base_.hard_rpn}},
-    roi_head={{_base_.hard_roi}},
 )

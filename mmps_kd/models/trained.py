@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import pickle
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from mmps_kd.compat import allow_checkpoint_classes
+from mmps_kd.compat import load_from_file
 from mmps_kd.errors import UserError
 
 
@@ -31,18 +30,18 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     Raises:
         UserError: If the file is missing, damaged or no checkpoint.
     """
-    # MMEngine's own loading takes its classes off the list again.
-    allow_checkpoint_classes()
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f'there is no checkpoint {path}') from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        name = type(error).__name__
-        raise UserError(f'checkpoint {path} cannot be read ({name}): it is damaged or holds more than data') from None
+    checkpoint = load_from_file(path)
     if not isinstance(checkpoint, dict) or not {'state_dict', 'meta'} <= checkpoint.keys():
         raise UserError(f'{path} is no checkpoint of tools/train.py: it lacks state_dict or meta')
+    state, meta = checkpoint['state_dict'], checkpoint['meta']
+    if not isinstance(meta, dict) or not isinstance(state, dict) or not all(map(_is_weight, state.items())):
+        raise UserError(f'{path} is no checkpoint of tools/train.py: state_dict or meta holds something else')
     return checkpoint
+
+
+def _is_weight(item: tuple) -> bool:
+    key, value = item
+    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def load_teacher(cfg: Config, state_dict: dict[str, Tensor], name: str) -> nn.Module:

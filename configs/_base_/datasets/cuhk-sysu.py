@@ -5,14 +5,14 @@ data_root = 'data/CUHK-SYSU/'
 # The shorter side becomes 600 pixels, the longer one at most 1000.
 scale = (1000, 600)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadScene'),
     dict(type='LoadPersonSearchAnnotations'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackPersonSearchInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadScene'),
     dict(type='LoadPersonSearchAnnotations'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     dict(type='PackPersonSearchInputs'),
@@ -22,7 +22,7 @@ train_dataloader = dict(
     batch_size=5,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='ResumableSampler', shuffle=True),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(

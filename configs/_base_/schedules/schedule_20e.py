@@ -1,5 +1,5 @@
 # SGD for 20 epochs, a tenth of the learning rate from epoch 16 on, warm-up over 500 iterations; batch of 5 images.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
+train_cfg = dict(type='ResumableTrainLoop', max_epochs=20, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

@@ -4,10 +4,11 @@ from .cbgm import CBGM
 from .checks import check_results
 from .curves import mean_precision_at_recall
 from .detection import DetectionScores, evaluate_detection
+from .pairs import evaluate_pairs, rank_pairs, save_pairs
 from .ranking import RankedBoxes, rank_gallery
 from .results_file import load_results, save_results
 from .search import SearchScores, evaluate_search
-from .structures import EvaluationSet, GroundTruth, QueryContext, SearchProtocol, SearchResults
+from .structures import EvaluationSet, GroundTruth, PairResults, QueryContext, SearchProtocol, SearchResults
 from .upper_bound import ground_truth_results
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'DetectionScores',
     'EvaluationSet',
     'GroundTruth',
+    'PairResults',
     'QueryContext',
     'RankedBoxes',
     'SearchProtocol',
@@ -22,10 +24,13 @@ __all__ = [
     'SearchScores',
     'check_results',
     'evaluate_detection',
+    'evaluate_pairs',
     'evaluate_search',
     'ground_truth_results',
     'load_results',
     'mean_precision_at_recall',
     'rank_gallery',
+    'rank_pairs',
+    'save_pairs',
     'save_results',
 ]

@@ -60,13 +60,18 @@ def check_against_protocol(results: SearchResults, protocol: SearchProtocol) -> 
         raise UserError(
             f"gallery image '{missing}' is not in the results: an image with no detection is listed with num_dets 0"
         )
+    check_truths(protocol)
+    _check_query_order(results, protocol)
+
+
+def check_truths(protocol: SearchProtocol) -> None:
+    """Check that every query's person is somewhere in its gallery."""
     lost = np.flatnonzero(np.diff(protocol.truth_offsets) == 0)
     if len(lost):
         raise UserError(
             f"query {lost[0]} ('{protocol.query_images[lost[0]]}', person {protocol.query_pids[lost[0]]}) "
             'has no true box in its gallery'
         )
-    _check_query_order(results, protocol)
 
 
 def _check_sizes(results: SearchResults) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .gallery import build_gallery
+from .gallery import Gallery, build_gallery
 from .matching import find_matches
 from .structures import SearchProtocol, SearchResults
 
@@ -17,7 +17,7 @@ class RankedBoxes:
         image_names: (K,) str.
         boxes: (K, 4) float, x1, y1, x2, y2 in original pixels.
         scores: (K,) float, detection scores.
-        similarities: (K,) float32.
+        similarities: (K,) float.
         is_match: (K,) bool, whether the box is a true positive.
         num_truths: True boxes in the query's gallery.
     """
@@ -42,9 +42,20 @@ def rank_gallery(
         score_thr: Detections with a lower score are ignored.
         topk: Boxes to return, fewer if the gallery has fewer.
     """
-    single = _single_query(protocol, query)
+    single = single_query(protocol, query)
     gallery = build_gallery(results, single, score_thr)
-    similarities = gallery.embeddings @ results.query_embeddings[query].astype(np.float32)
+    return rank_boxes(gallery, gallery.embeddings @ results.query_embeddings[query].astype(np.float32), single, topk)
+
+
+def rank_boxes(gallery: Gallery, similarities: np.ndarray, single: SearchProtocol, topk: int) -> RankedBoxes:
+    """Rank detections by given similarities.
+
+    Args:
+        gallery: The N detections.
+        similarities: (N,) float.
+        single: Protocol of the one query (see :func:`single_query`).
+        topk: Boxes to return.
+    """
     is_match = np.zeros(len(similarities), dtype=bool)
     matches = find_matches(gallery, single)
     for truth in np.unique(matches.truths):
@@ -61,7 +72,7 @@ def rank_gallery(
     )
 
 
-def _single_query(protocol: SearchProtocol, query: int) -> SearchProtocol:
+def single_query(protocol: SearchProtocol, query: int) -> SearchProtocol:
     """The protocol of one query; its gallery has the images listed for it, each once, in listed order."""
     listed = protocol.entries[protocol.offsets[query] : protocol.offsets[query + 1]]
     listed = listed[np.sort(np.unique(listed, return_index=True)[1])]

@@ -1,12 +1,11 @@
 """Results on disk: the plain npz that any codebase can write (keys: docs/evaluation.md)."""
 
 import os
-import zipfile
-import zlib
 
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.npz import DamagedNpzError, read_npz
 
 from .structures import QueryContext, SearchResults
 
@@ -48,11 +47,10 @@ def load_results(path: str | os.PathLike) -> SearchResults:
         UserError: If the file is absent or damaged, a key is missing, or an array has the wrong kind or shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files if key in {**REQUIRED, **OPTIONAL, **CONTEXT}}
+        arrays = read_npz(path, {**REQUIRED, **OPTIONAL, **CONTEXT})
     except FileNotFoundError:
         raise UserError(f'results file {path} does not exist') from None
-    except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+    except DamagedNpzError:
         raise UserError(f'results file {path} is damaged or no npz of plain arrays: write it again') from None
     context = any(key in arrays for key in CONTEXT)
     missing = [key for key in {**REQUIRED, **(CONTEXT if context else {})} if key not in arrays]

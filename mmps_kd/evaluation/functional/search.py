@@ -1,18 +1,18 @@
 """Search mAP and top-k."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .cbgm import CBGM, query_context, rerank
 from .checks import check_against_protocol, check_structure
-from .gallery import build_gallery
+from .gallery import Gallery, build_gallery
 from .hits import count_above, find_hits
 from .matching import find_matches
 from .ragged import run_offsets
-from .similarity import similarity_chunks
-from .structures import SearchProtocol, SearchResults
+from .similarity import SimilarityChunk, similarity_chunks
+from .structures import QueryContext, SearchProtocol, SearchResults
 
 CHUNK_SIZE = 2**24
 
@@ -78,12 +78,35 @@ def evaluate_search(
     check_against_protocol(results, protocol)
     gallery = build_gallery(results, protocol, score_thr, weight_by_score)
     context = None if cbgm is None else query_context(results, protocol, score_thr)
-    matches = find_matches(gallery, protocol)
     queries = results.query_embeddings.astype(np.float32, copy=False)
+    chunks = similarity_chunks(queries, gallery, protocol, chunk_size, dense=cbgm is not None)
+    if cbgm is not None:
+        chunks = _reranked(chunks, queries, gallery, context, cbgm)
+    return score_rankings(chunks, gallery, protocol, topk)
+
+
+def _reranked(
+    chunks: Iterable[SimilarityChunk], queries: np.ndarray, gallery: Gallery, context: QueryContext, cbgm: CBGM
+) -> Iterator[SimilarityChunk]:
+    for chunk in chunks:
+        rerank(chunk.values, chunk.first_query, queries, gallery, context, cbgm)
+        yield chunk
+
+
+def score_rankings(
+    chunks: Iterable[SimilarityChunk], gallery: Gallery, protocol: SearchProtocol, topk: Sequence[int]
+) -> SearchScores:
+    """Figures of the rankings that similarities give.
+
+    Args:
+        chunks: Similarities of all queries to the gallery's detections.
+        gallery: Detections.
+        protocol: Says which are true.
+        topk: Values of k.
+    """
+    matches = find_matches(gallery, protocol)
     counts = np.zeros((2, len(protocol.truth_images)), dtype=np.int64)
-    for chunk in similarity_chunks(queries, gallery, protocol, chunk_size, dense=cbgm is not None):
-        if cbgm is not None:
-            rerank(chunk.values, chunk.first_query, queries, gallery, context, cbgm)
+    for chunk in chunks:
         hits = find_hits(chunk, matches, gallery)
         counts[:, hits.truths] = count_above(chunk, hits, gallery, protocol)
     return _summarise(*counts, np.diff(protocol.truth_offsets), topk)

@@ -120,3 +120,23 @@ class SearchResults(_Immutable):
     query_images: np.ndarray | None = None
     query_boxes: np.ndarray | None = None
     query_context: QueryContext | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PairResults(_Immutable):
+    """What a query-guided model found in each gallery image for each query.
+
+    Attributes:
+        query_ids: (P,) int64, positions in the protocol; each (query, image) pair once, in any order.
+        image_names: (P,) str.
+        num_dets: (P,) int64, detections of each pair, zero allowed.
+        boxes: (M, 5) float, x1, y1, x2, y2, score in original pixels, pairs concatenated in order.
+        similarities: (M,) float, of each detection to the pair's query; higher is more similar, and only
+            their order counts.
+    """
+
+    query_ids: np.ndarray
+    image_names: np.ndarray
+    num_dets: np.ndarray
+    boxes: np.ndarray
+    similarities: np.ndarray

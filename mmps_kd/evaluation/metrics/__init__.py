@@ -1,6 +1,7 @@
 """Metrics for MMEngine's evaluator."""
 
 from .person_detection_metric import PersonDetectionMetric
+from .query_guided_metric import QueryGuidedSearchMetric
 from .search_metric import SearchMetric
 
-__all__ = ['PersonDetectionMetric', 'SearchMetric']
+__all__ = ['PersonDetectionMetric', 'QueryGuidedSearchMetric', 'SearchMetric']

@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
-from terminaltables import AsciiTable
 
 from mmps_kd.errors import UserError
 
 from ..functional import (
     CBGM,
     EvaluationSet,
+    RankedBoxes,
     SearchProtocol,
     SearchResults,
     evaluate_detection,
     evaluate_search,
+    rank_gallery,
     save_results,
 )
+from .tables import print_table, search_figures, search_header, table_row
 
 
 @METRICS.register_module()
@@ -97,6 +98,11 @@ class SearchMetric(BaseMetric):
             save_results(self.out_file, self.last_results)
         return self._score(self.last_results, evaluation)
 
+    def rank(self, query: int, topk: int) -> RankedBoxes:
+        """Rank the boxes that the last evaluation found for a query of the main protocol."""
+        protocol = next(iter(self.dataset_meta['evaluation'].protocols.values()))
+        return rank_gallery(self.last_results, protocol, query, score_thr=self.score_thr, topk=topk)
+
     def _score(self, results: SearchResults, evaluation: EvaluationSet) -> dict[str, float]:
         figures, rows = {}, []
         for name, protocol in evaluation.protocols.items():
@@ -108,26 +114,19 @@ class SearchMetric(BaseMetric):
                 cbgm=self.cbgm,
                 weight_by_score=self.weight_by_score,
             )
-            search = dict(mAP=scores.mAP, **{f'top{k}': scores.topk[k] for k in self.topk})
-            rows.append([name, *(f'{100 * value:.2f}' for value in search.values())])
+            search = search_figures(scores)
+            rows.append(table_row(name, search))
             if not figures:
                 figures.update(search)
             if len(evaluation.protocols) > 1:
                 figures.update({f'{name}/{key}': value for key, value in search.items()})
-        self._print_table([['search (%)', 'mAP', *(f'top-{k}' for k in self.topk)], *rows])
+        print_table([search_header(self.topk), *rows])
         if evaluation.ground_truth is not None:
             det = evaluate_detection(results, evaluation.ground_truth, score_thr=self.det_score_thr)
             detection = dict(det_ap=det.ap, det_recall=det.recall, det_recall_labelled=det.recall_labelled)
-            self._print_table(
-                [['detection (%)', 'AP', 'recall', 'recall labelled']]
-                + [['all people', *(f'{100 * value:.2f}' for value in detection.values())]]
-            )
+            print_table([['detection (%)', 'AP', 'recall', 'recall labelled'], table_row('all people', detection)])
             figures.update(detection)
         return figures
-
-    @staticmethod
-    def _print_table(rows: list[list[str]]) -> None:
-        print_log('\n' + AsciiTable(rows).table, logger='current')
 
 
 def collate_results(results: list[dict], protocol: SearchProtocol) -> SearchResults:

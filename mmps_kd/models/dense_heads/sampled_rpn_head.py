@@ -25,6 +25,7 @@ class RPNOutputs:
         bbox_targets: (B, n, 4) deltas to the assigned person.
         bbox_weights: (B, n, 4), above 0 for positive sampled anchors.
         avg_factor: Number of sampled anchors in the batch; mmdet counts one positive at least for each image.
+        valid_flags: (B, n) bool, False for anchors of cells that are padding alone.
     """
 
     cls_scores: list[Tensor]
@@ -35,6 +36,7 @@ class RPNOutputs:
     bbox_targets: list[Tensor]
     bbox_weights: list[Tensor]
     avg_factor: int
+    valid_flags: list[Tensor]
 
 
 @MODELS.register_module()
@@ -52,13 +54,22 @@ class SampledRPNHead(RPNHead):
             batch_data_samples: Samples with ``gt_instances``; every person counts as class 0.
         """
         cls_scores, bbox_preds = self(x)
+        return RPNOutputs(cls_scores, bbox_preds, *self.sample_anchors(cls_scores, batch_data_samples))
+
+    def sample_anchors(self, cls_scores: list[Tensor], batch_data_samples: SampleList) -> tuple:
+        """Assign the anchors of feature maps to people and sample those to train on.
+
+        Returns:
+            The fields of :class:`RPNOutputs` from ``anchors`` on; ``labels`` are those of the assigned people.
+        """
         gt_instances, gt_ignore, metas = unpack_gt_instances(batch_data_samples)
         sizes = [scores.shape[-2:] for scores in cls_scores]
         anchors, valid_flags = self.get_anchors(sizes, metas, device=cls_scores[0].device)
         num_anchors = [len(level) for level in anchors[0]]
         by_level = images_to_levels([torch.cat(levels) for levels in anchors], num_anchors)
+        valid_by_level = images_to_levels([torch.cat(levels) for levels in valid_flags], num_anchors)
         targets = self.get_targets(anchors, valid_flags, gt_instances, metas, batch_gt_instances_ignore=gt_ignore)
-        return RPNOutputs(cls_scores, bbox_preds, by_level, *targets)
+        return by_level, *targets, valid_by_level
 
     def loss_by_outputs(self, outputs: RPNOutputs) -> dict[str, list[Tensor]]:
         """Losses of the sampled anchors, one a level."""

@@ -1,5 +1,6 @@
 """Person-search detectors."""
 
 from .person_search_rcnn import PersonSearchRCNN
+from .qeeps import QEEPS, QueryState
 
-__all__ = ['PersonSearchRCNN']
+__all__ = ['PersonSearchRCNN', 'QEEPS', 'QueryState']

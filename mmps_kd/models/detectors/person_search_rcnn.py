@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mmdet.models.detectors import FasterRCNN
+from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmengine.structures import InstanceData
@@ -58,7 +59,7 @@ class PersonSearchRCNN(FasterRCNN):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Leave adaptation layers aside that a distilled checkpoint holds beside the student."""
-        if 'distillation' not in self._modules:
+        if not self._modules.get('distillation'):
             for key in [key for key in state_dict if key.startswith(f'{prefix}distillation.')]:
                 del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -76,13 +77,19 @@ class PersonSearchRCNN(FasterRCNN):
         """Run backbone, RPN and RoI head on a training batch."""
         x = self.extract_feat(batch_inputs)
         rpn = self.rpn_head.forward_train(x, batch_data_samples)
-        metas = [sample.metainfo for sample in batch_data_samples]
-        proposals = self.rpn_head.predict_by_feat(
-            rpn.cls_scores, rpn.bbox_preds, batch_img_metas=metas, cfg=self.train_cfg.rpn_proposal
-        )
-        sampled = self.roi_head.sample(proposals, batch_data_samples)
+        sampled = self.sample_rois(rpn.cls_scores, rpn.bbox_preds, batch_data_samples)
         boxes = [sample.gt_instances.bboxes for sample in batch_data_samples]
         return TrainOutputs(x, boxes, rpn, self.roi_head.forward_train(x, sampled, batch_data_samples))
+
+    def sample_rois(
+        self, cls_scores: list[Tensor], bbox_preds: list[Tensor], batch_data_samples: SampleList
+    ) -> list[SamplingResult]:
+        """Choose proposals by the RPN's answer, and of these the RoIs to train on."""
+        metas = [sample.metainfo for sample in batch_data_samples]
+        proposals = self.rpn_head.predict_by_feat(
+            cls_scores, bbox_preds, batch_img_metas=metas, cfg=self.train_cfg.rpn_proposal
+        )
+        return self.roi_head.sample(proposals, batch_data_samples)
 
     def loss_by_outputs(self, outputs: TrainOutputs) -> dict:
         """Losses from :meth:`forward_train`'s answer; updates the OIM table and queue."""

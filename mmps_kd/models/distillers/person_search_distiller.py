@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor, nn
@@ -10,8 +11,18 @@ from mmps_kd.errors import UserError
 
 from ..detectors import PersonSearchRCNN
 from ..detectors.person_search_rcnn import TrainOutputs
+from .diagnostics import Diagnostics, gradient_norms
 from .teacher import DetectorTeacher, FeatureLevel, feature_levels
-from .terms import EmbeddingTerm, FeatureTerm, RoIBoxTerm, RoIClsTerm, RPNBoxTerm, RPNClsTerm, TeacherOutputs
+from .terms import (
+    EmbeddingTerm,
+    FeatureTerm,
+    RoIBoxTerm,
+    RoIClsTerm,
+    RPNBoxTerm,
+    RPNClsTerm,
+    TeacherOutputs,
+    cosine_gap,
+)
 
 HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
 
@@ -25,12 +36,19 @@ class PersonSearchDistiller(PersonSearchRCNN):
     answers first; the teacher then judges the same images, anchors and RoIs; each configured loss compares the two
     at one place.
 
+    Attributes:
+        diagnostics: Where a training step writes what it measures, see :class:`DistillationDiagnosticsHook`; None:
+            nothing is measured.
+
     Args:
         teacher: ``dict(config=..., checkpoint=...)`` of a trained detector; None if no loss asks for it.
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against the
-            table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place.
+            table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
+            ``hard_weight`` multiplies the weight of the student's own loss at a head.
         lut: Config of a :class:`LUTDistiller`; None for plain OIM.
+        enabled: False switches all of the above off, ``hard_weight`` too, and no file of it is read: training is the
+            plain student's.
         **student: As for :class:`PersonSearchRCNN`.
 
     Raises:
@@ -38,9 +56,16 @@ class PersonSearchDistiller(PersonSearchRCNN):
     """
 
     def __init__(
-        self, teacher: dict | None = None, distillation: Sequence[dict] = (), lut: dict | None = None, **student
+        self,
+        teacher: dict | None = None,
+        distillation: Sequence[dict] = (),
+        lut: dict | None = None,
+        enabled: bool = True,
+        **student,
     ) -> None:
         super().__init__(**student)
+        if not enabled:
+            teacher, distillation, lut = None, (), None
         self.teacher = None if teacher is None else DetectorTeacher(preprocessor=self.data_preprocessor, **teacher)
         self.lut_distiller = None if lut is None else MODELS.build(lut)
         if self.lut_distiller is not None:
@@ -55,6 +80,10 @@ class PersonSearchDistiller(PersonSearchRCNN):
         theirs = feature_levels(self.teacher.model) if distillation and self.teacher else []
         terms = [self._build_term(cfg['at'], cfg['loss'], levels, theirs) for cfg in distillation]
         self.distillation = nn.ModuleList(terms)
+        for cfg in distillation:
+            if 'hard_weight' in cfg:
+                self._own_loss(cfg['at']).loss_weight *= cfg['hard_weight']
+        self.diagnostics: Diagnostics | None = None
 
     def _build_term(self, at: str, loss: dict, levels: list[FeatureLevel], theirs: list[FeatureLevel]) -> nn.Module:
         if at == 'roi.embedding':
@@ -76,6 +105,14 @@ class PersonSearchDistiller(PersonSearchRCNN):
             return HEAD_TERMS[at](loss)
         return FeatureTerm(loss, known[at], levels[known[at]], theirs[known[at]])
 
+    def _own_loss(self, at: str) -> nn.Module:
+        """The student's own loss at a head."""
+        if at not in HEAD_TERMS:
+            raise UserError(f"distillation at '{at}': hard_weight is for {', '.join(HEAD_TERMS)} alone")
+        stage, answer = at.split('.')
+        head = self.rpn_head if stage == 'rpn' else self.roi_head.bbox_head
+        return getattr(head, f'loss_{answer}')
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
         """The student's own losses under ``student/``, what it learns from teachers under ``distill/``."""
         outputs = self.forward_train(batch_inputs, batch_data_samples)
@@ -83,7 +120,21 @@ class PersonSearchDistiller(PersonSearchRCNN):
         judged = self._ask_teacher(batch_inputs, outputs)
         for name, term in zip(self.names, self.distillation, strict=True):
             losses[f'distill/loss_{name}'] = term(outputs, judged)
+        if self.diagnostics is not None:
+            scale = self.diagnostics.loss_scale
+            self.diagnostics.grad_norms = gradient_norms(losses, outputs.features, scale)
+            self.diagnostics.gaps = self._gaps(outputs, judged)
         return losses
+
+    @torch.no_grad()
+    def _gaps(self, student: TrainOutputs, judged: TeacherOutputs | None) -> dict[str, Tensor]:
+        """How far the student is from its teachers, at each place and in the table."""
+        pairs = zip(self.names, self.distillation, strict=True)
+        gaps = {name: term.gap(student, judged) for name, term in pairs}
+        if self.lut_distiller is not None:
+            rows = self.lut_distiller.table.rows.to(student.roi.embeddings.device)
+            gaps['lut'] = cosine_gap(student.roi, rows)
+        return gaps
 
     def _ask_teacher(self, batch_inputs: Tensor, student: TrainOutputs) -> TeacherOutputs | None:
         """Run those parts of the teacher that a configured loss needs."""
@@ -111,9 +162,7 @@ class PersonSearchDistiller(PersonSearchRCNN):
         heads = dict(
             loss_rpn_cls=self.rpn_head.loss_cls,
             loss_rpn_bbox=self.rpn_head.loss_bbox,
-            loss_cls=self.roi_head.bbox_head.loss_cls,
-            loss_bbox=self.roi_head.bbox_head.loss_bbox,
-            loss_oim=self.roi_head.reid_head.loss_oim,
+            **self.roi_head.named_losses(),
         )
         own = [f'{loss.loss_weight:g} * {name}' for name, loss in heads.items()]
         pairs = zip(self.names, self.distillation, strict=True)

@@ -52,6 +52,8 @@ class DetectorTeacher:
         with torch.random.fork_rng(devices=[]):
             self.model: TwoStageDetector = load_teacher(cfg, state, checkpoint).requires_grad_(False)
         self.preprocessor = preprocessor
+        # Compared once: in a training step it would wait for the GPU.
+        self.same_normalisation = normalise_alike(preprocessor, self.model.data_preprocessor)
 
     def __deepcopy__(self, memo: dict) -> Any:
         """An averaged copy of the student asks the same teacher."""
@@ -62,7 +64,9 @@ class DetectorTeacher:
         """Feature maps of images (B, 3, H, W) that are normalised the student's way."""
         if next(self.model.parameters()).device != inputs.device:
             self.model.to(inputs.device)
-        return self.model.extract_feat(renormalise(inputs, self.preprocessor, self.model.data_preprocessor))
+        if not self.same_normalisation:
+            inputs = renormalise(inputs, self.preprocessor, self.model.data_preprocessor)
+        return self.model.extract_feat(inputs)
 
     @torch.no_grad()
     def judge_anchors(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
@@ -76,21 +80,23 @@ class DetectorTeacher:
         return answer['cls_score'], answer['bbox_pred']
 
 
+def normalise_alike(student: torch.nn.Module, teacher: torch.nn.Module) -> bool:
+    """Whether two data preprocessors make the same of an image."""
+    same = all(torch.equal(getattr(student, k).cpu(), getattr(teacher, k).cpu()) for k in ('mean', 'std'))
+    return same and student._channel_conversion == teacher._channel_conversion
+
+
 def renormalise(inputs: Tensor, student: torch.nn.Module, teacher: torch.nn.Module) -> Tensor:
     """Bring images normalised by one data preprocessor to what another would make of them.
 
     Args:
         inputs: (B, 3, H, W), padded after normalisation.
-        student: Preprocessor that made them.
-        teacher: Preprocessor to follow.
+        student: Preprocessor that made them, on their device.
+        teacher: Preprocessor to follow, on their device.
     """
-    same = all(torch.equal(getattr(student, k).cpu(), getattr(teacher, k).cpu()) for k in ('mean', 'std'))
-    flip = student._channel_conversion != teacher._channel_conversion
-    if same and not flip:
-        return inputs
-    pixels = inputs * student.std.to(inputs.device) + student.mean.to(inputs.device)
-    pixels = pixels.flip(1) if flip else pixels
-    return (pixels - teacher.mean.to(inputs.device)) / teacher.std.to(inputs.device)
+    pixels = inputs * student.std + student.mean
+    pixels = pixels.flip(1) if student._channel_conversion != teacher._channel_conversion else pixels
+    return (pixels - teacher.mean) / teacher.std
 
 
 @torch.no_grad()

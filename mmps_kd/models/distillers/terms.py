@@ -10,6 +10,7 @@ from mmps_kd.errors import UserError
 
 from ..detectors.person_search_rcnn import TrainOutputs
 from ..losses import UNLABELLED, fine_grained_mask
+from ..roi_heads import RoIOutputs
 from .teacher import FeatureLevel
 
 
@@ -45,15 +46,25 @@ class FeatureTerm(nn.Module):
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the level's maps."""
-        x = student.features[self.level]
-        mask = self._mask(student) if self.loss.mode == 'fine_grained' else None
-        return self.loss(x, teacher.features[self.level], mask)
+        return self.loss(student.features[self.level], teacher.features[self.level], self._mask(student))
 
-    def _mask(self, student: TrainOutputs) -> Tensor:
+    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """||A(S) - T|| / ||T|| over the cells that count."""
+        theirs, mask = teacher.features[self.level].float(), self._mask(student)
+        with torch.autocast(theirs.device.type, enabled=False):
+            difference = self.loss.adapter(student.features[self.level].float()) - theirs
+        cells = 1 if mask is None else mask[:, None]
+        return (difference * cells).norm() / (theirs * cells).norm()
+
+    def _mask(self, student: TrainOutputs) -> Tensor | None:
+        if self.loss.mode != 'fine_grained':
+            return None
         size, anchors = student.features[self.level].shape[-2:], student.rpn.anchors[self.level]
         num_anchors = anchors.shape[1] // size.numel()
         pairs = zip(anchors, student.boxes, strict=True)
-        return torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])
+        masks = torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])
+        # Anchors in the padding beside a person at the image's edge fit as well; there is nothing to imitate.
+        return masks & student.rpn.valid_flags[self.level].unflatten(1, (*size, num_anchors)).any(dim=3)
 
 
 class HeadTerm(nn.Module):
@@ -73,17 +84,30 @@ class RPNClsTerm(HeadTerm):
         weight = torch.cat(rpn.label_weights, dim=1).flatten()
         return self.loss(by_anchor(rpn.cls_scores, 1), by_anchor(teacher.cls_scores, 1), weight, rpn.avg_factor)
 
+    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Mean absolute difference of the sampled anchors' probability to be a person."""
+        sampled = torch.cat(student.rpn.label_weights, dim=1).flatten() > 0
+        ours, theirs = (by_anchor(x.cls_scores, 1)[sampled].float().sigmoid() for x in (student.rpn, teacher))
+        return (ours - theirs).abs().mean()
+
 
 class RPNBoxTerm(HeadTerm):
     """A loss between deltas on the positive anchors that the student sampled."""
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the positive anchors' deltas, averaged as the hard loss is."""
-        rpn = student.rpn
-        positive = torch.cat(rpn.bbox_weights, dim=1).flatten(0, 1)[:, 0] > 0
+        rpn, positive = student.rpn, self._positive(student)
         deltas, judged = by_anchor(rpn.bbox_preds, 4)[positive], by_anchor(teacher.bbox_preds, 4)[positive]
         targets = torch.cat(rpn.bbox_targets, dim=1).flatten(0, 1)[positive]
         return self.loss(deltas, judged, targets, rpn.avg_factor)
+
+    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Mean L2 distance of the positive anchors' deltas."""
+        positive = self._positive(student)
+        return mean_distance(*(by_anchor(x.bbox_preds, 4)[positive] for x in (student.rpn, teacher)))
+
+    def _positive(self, student: TrainOutputs) -> Tensor:
+        return torch.cat(student.rpn.bbox_weights, dim=1).flatten(0, 1)[:, 0] > 0
 
 
 class RoIClsTerm(HeadTerm):
@@ -92,6 +116,11 @@ class RoIClsTerm(HeadTerm):
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare all sampled RoIs."""
         return self.loss(student.roi.cls_score, teacher.roi_cls_score)
+
+    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Mean absolute difference of the RoIs' probability to be a person."""
+        ours, theirs = (x.float().softmax(dim=1)[:, 0] for x in (student.roi.cls_score, teacher.roi_cls_score))
+        return (ours - theirs).abs().mean()
 
 
 class RoIBoxTerm(HeadTerm):
@@ -103,6 +132,11 @@ class RoIBoxTerm(HeadTerm):
         positive = roi.bbox_weights[:, 0] > 0
         deltas, judged, targets = roi.bbox_pred[positive], teacher.roi_bbox_pred[positive], roi.bbox_targets[positive]
         return self.loss(deltas, judged, targets, len(positive))
+
+    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Mean L2 distance of the positive RoIs' deltas."""
+        positive = student.roi.bbox_weights[:, 0] > 0
+        return mean_distance(student.roi.bbox_pred[positive], teacher.roi_bbox_pred[positive])
 
 
 class EmbeddingTerm(nn.Module):
@@ -119,6 +153,21 @@ class EmbeddingTerm(nn.Module):
         """Compare the labelled positive RoIs' embeddings with their identities' rows."""
         labelled = student.roi.pids != UNLABELLED
         return self.loss(student.roi.embeddings[labelled], self.rows[student.roi.pids[labelled]])
+
+    def gap(self, student: TrainOutputs, teacher: TeacherOutputs | None) -> Tensor:
+        """Mean cosine distance of the labelled embeddings to their rows."""
+        return cosine_gap(student.roi, self.rows)
+
+
+def cosine_gap(roi: RoIOutputs, rows: Tensor) -> Tensor:
+    """Mean of 1 - cosine between the labelled positive RoIs' embeddings and their rows of a table (L, D)."""
+    labelled = roi.pids != UNLABELLED
+    return 1 - (roi.embeddings[labelled] * rows[roi.pids[labelled]]).sum(dim=1).mean()
+
+
+def mean_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean L2 distance of rows (N, 4); NaN if there are none."""
+    return (ours.float() - theirs.float()).norm(dim=1).mean()
 
 
 def by_anchor(maps: list[Tensor], size: int) -> Tensor:

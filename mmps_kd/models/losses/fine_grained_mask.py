@@ -14,7 +14,7 @@ def fine_grained_mask(
 
     Anchors and boxes share one frame, the pixels of the network's input, so nothing is rescaled here and padding
     shifts nothing. A person at the edge of the image may claim cells of the padding beside it, where its anchors
-    still fit.
+    still fit; who knows the padding takes them out.
 
     Args:
         anchors: (H * W * A, 4), x1 y1 x2 y2, cells row by row and the A anchors of a cell together, as mmdet's

@@ -57,9 +57,13 @@ class ReIDHead(BaseModule):
         Returns:
             (N, D) embeddings of unit length, in fp32.
         """
+        return F.normalize(self.project(roi_feats), dim=1)
+
+    def project(self, roi_feats: Tensor) -> Tensor:
+        """Map RoIs (N, C, h, w) to vectors (N, D) whose direction is the embedding, in fp32."""
         feats = self.convs(roi_feats)
         feats = feats.mean(dim=(2, 3)) if self.with_avg_pool else feats.flatten(1)
-        return F.normalize(self.bn(self.fc(feats)).float(), dim=1)
+        return self.bn(self.fc(feats)).float()
 
     def loss(self, embeddings: Tensor, pids: Tensor) -> dict[str, Tensor]:
         """OIM loss of the RoIs that hold a person.

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
-from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.models.task_modules.assigners import BaseAssigner
+from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi, scale_boxes
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass
@@ -73,37 +74,34 @@ class ReIDRoIHead(StandardRoIHead):
 
     def sample(self, rpn_results_list: InstanceList, batch_data_samples: SampleList) -> list[SamplingResult]:
         """Assign proposals to ground truth and sample the RoIs to train on."""
-        sampling_results = []
-        for proposals, sample in zip(rpn_results_list, batch_data_samples, strict=True):
+        for proposals in rpn_results_list:
             proposals.priors = proposals.pop('bboxes')
-            assigned = self.bbox_assigner.assign(proposals, sample.gt_instances, sample.get('ignored_instances'))
-            sampling_results.append(self.bbox_sampler.sample(assigned, proposals, sample.gt_instances))
-        return sampling_results
+        return sample_rois(self.bbox_assigner, self.bbox_sampler, rpn_results_list, batch_data_samples)
 
     def forward_train(
         self, x: tuple[Tensor], sampling_results: list[SamplingResult], batch_data_samples: SampleList
     ) -> RoIOutputs:
         """Run both heads on the sampled RoIs."""
+        detected = self._detect_train(x, sampling_results)
+        positive = detected['roi_feats'][positive_rois(sampling_results)]
+        pids = assigned_pids(sampling_results, batch_data_samples)
+        return RoIOutputs(**detected, embeddings=self.reid_head(positive), pids=pids)
+
+    def _detect_train(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> dict:
+        """Run the box head on the sampled RoIs; returns the fields of :class:`RoIOutputs` that tell of detection."""
         rois = bbox2roi([res.priors for res in sampling_results])
-        bbox_results = self._bbox_forward(x, rois)
-        roi_feats = bbox_results['bbox_feats']
-        pids = [
-            s.gt_instances.pids[res.pos_assigned_gt_inds]
-            for s, res in zip(batch_data_samples, sampling_results, strict=True)
-        ]
+        answer = self._bbox_forward(x, rois)
         labels, label_weights, bbox_targets, bbox_weights = self.bbox_head.get_targets(sampling_results, self.train_cfg)
-        return RoIOutputs(
+        return dict(
             rois=rois,
             sampling_results=sampling_results,
-            roi_feats=roi_feats,
-            cls_score=bbox_results['cls_score'],
-            bbox_pred=bbox_results['bbox_pred'],
+            roi_feats=answer['bbox_feats'],
+            cls_score=answer['cls_score'],
+            bbox_pred=answer['bbox_pred'],
             labels=labels,
             label_weights=label_weights,
             bbox_targets=bbox_targets,
             bbox_weights=bbox_weights,
-            embeddings=self.reid_head(roi_feats[_positives(sampling_results, rois.device)]),
-            pids=torch.cat(pids),
         )
 
     def loss_by_outputs(self, outputs: RoIOutputs) -> dict[str, Tensor]:
@@ -133,8 +131,11 @@ class ReIDRoIHead(StandardRoIHead):
             boxes in original pixels if ``rescale``.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
-        results = self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=False)
-        return self._with_embeddings(x, results, metas, rescale)
+        return self._with_embeddings(x, self._detect(x, rpn_results_list, metas), metas, rescale)
+
+    def _detect(self, x: tuple[Tensor], rpn_results_list: InstanceList, metas: list[dict]) -> InstanceList:
+        """Final boxes, scores and labels of each image, boxes in network input pixels."""
+        return self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=False)
 
     def predict_true_boxes(self, x: tuple[Tensor], batch_data_samples: SampleList, rescale: bool) -> InstanceList:
         """Embed the annotated people as if they were perfect detections: the upper bound of the search.
@@ -168,16 +169,41 @@ class ReIDRoIHead(StandardRoIHead):
         Returns:
             One (N_b, D) tensor an image, rows of unit length.
         """
-        feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], bbox2roi(boxes))
-        if self.with_shared_head:
-            feats = self.shared_head(feats)
-        return list(self.reid_head(feats).split([len(b) for b in boxes]))
+        return list(self.reid_head(self._reid_feats(x, bbox2roi(boxes))).split([len(b) for b in boxes]))
+
+    def _reid_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
+        """Features (R, C, h, w) of RoIs (R, 5) that the re-id head reads."""
+        feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois)
+        return self.shared_head(feats) if self.with_shared_head else feats
+
+    def named_losses(self) -> dict[str, nn.Module]:
+        """The loss modules by the names that their values have in the log."""
+        return dict(
+            loss_cls=self.bbox_head.loss_cls, loss_bbox=self.bbox_head.loss_bbox, loss_oim=self.reid_head.loss_oim
+        )
 
 
-def _positives(sampling_results: list[SamplingResult], device: torch.device) -> Tensor:
-    """Indices of the positive RoIs among all sampled RoIs of the batch."""
+def sample_rois(
+    assigner: BaseAssigner, sampler: BaseSampler, candidates: InstanceList, batch_data_samples: SampleList
+) -> list[SamplingResult]:
+    """Assign each image's candidate boxes (``priors``) to ground truth and sample the RoIs to train on."""
+    sampling_results = []
+    for boxes, sample in zip(candidates, batch_data_samples, strict=True):
+        assigned = assigner.assign(boxes, sample.gt_instances, sample.get('ignored_instances'))
+        sampling_results.append(sampler.sample(assigned, boxes, sample.gt_instances))
+    return sampling_results
+
+
+def assigned_pids(sampling_results: list[SamplingResult], batch_data_samples: SampleList) -> Tensor:
+    """(P,) int64 identities of the people that the batch's positive RoIs are assigned to."""
+    pairs = zip(batch_data_samples, sampling_results, strict=True)
+    return torch.cat([sample.gt_instances.pids[res.pos_assigned_gt_inds] for sample, res in pairs])
+
+
+def positive_rois(sampling_results: list[SamplingResult]) -> Tensor:
+    """(P,) int64 indices of the positive RoIs among all sampled RoIs of the batch."""
     indices, start = [], 0
     for res in sampling_results:
-        indices.append(torch.arange(start, start + len(res.pos_inds), device=device))
+        indices.append(torch.arange(start, start + len(res.pos_inds), device=res.pos_inds.device))
         start += len(res.pos_inds) + len(res.neg_inds)
     return torch.cat(indices)

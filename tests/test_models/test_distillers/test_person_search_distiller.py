@@ -4,11 +4,8 @@ import copy
 
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
 
 from mmps_kd.errors import UserError
-from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 
 PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
 EMPTY = [([], []), ([], [])]
@@ -21,33 +18,6 @@ TERMS = [
     dict(at='roi.bbox', loss=dict(type='BoundedRegressionLoss')),
 ]
 NAMES = ['backbone.0', 'near', 'rpn.cls', 'rpn.bbox', 'roi.cls', 'roi.bbox']
-
-
-@pytest.fixture
-def teacher(model_cfg, build_model, tmp_path):
-    """A teacher with wider features, its config and checkpoint on disk."""
-    cfg = copy.deepcopy(model_cfg)
-    cfg.backbone.update(base_channels=12, stem_channels=12)
-    cfg.rpn_head.update(in_channels=48, feat_channels=48)
-    cfg.roi_head.bbox_roi_extractor.out_channels = 48
-    cfg.roi_head.bbox_head.in_channels = 48
-    cfg.roi_head.reid_head.in_channels = 48
-    torch.manual_seed(7)
-    return write_teacher(tmp_path, cfg, MODELS.build(cfg))
-
-
-def write_teacher(folder, cfg, model):
-    Config(dict(model=cfg)).dump(folder / 'teacher.py')
-    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'teacher.pth')
-    return dict(config=str(folder / 'teacher.py'), checkpoint=str(folder / 'teacher.pth'))
-
-
-@pytest.fixture
-def lut(tmp_path):
-    rows = torch.nn.functional.normalize(torch.randn(6, 16, generator=torch.Generator().manual_seed(3)), dim=1)
-    path = str(tmp_path / 'lut.safetensors')
-    save_lut(path, LookUpTable(rows, 'CUHK-SYSU', identities_sha256(range(6)), 'memory', 'teacher.py', '0' * 64))
-    return dict(type='LUTDistiller', lut_file=path)
 
 
 def weighted(weight):
@@ -76,9 +46,37 @@ def train(model, make_batch, steps=4):
 def test_with_weights_of_zero_it_is_the_plain_student_bit_for_bit(build_model, teacher, make_batch):
     plain = build_model()
     distilled = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(0.0))
-    assert train(plain, make_batch)[0] == train(distilled, make_batch)[0]
+    assert train(plain, make_batch, steps=20)[0] == train(distilled, make_batch, steps=20)[0]
     ours = distilled.state_dict()
     assert all(torch.equal(value, ours[name]) for name, value in plain.state_dict().items())
+
+
+def test_switched_off_it_is_the_plain_student_bit_for_bit(build_model, make_batch):
+    terms = [dict(term, hard_weight=0.5) if '.cls' in term['at'] else term for term in TERMS]
+    absent = dict(config='absent.py', checkpoint='absent.pth')
+    table = dict(type='LUTDistiller', lut_file='absent.safetensors')
+    off = build_model(type='PersonSearchDistiller', teacher=absent, distillation=terms, lut=table, enabled=False)
+    plain = build_model()
+    (ours, random_state), (theirs, expected_state) = train(off, make_batch), train(plain, make_batch)
+    assert ours == theirs
+    assert torch.equal(random_state, expected_state)
+    assert list(off.state_dict()) == list(plain.state_dict())
+    assert all(torch.equal(value, off.state_dict()[name]) for name, value in plain.state_dict().items())
+
+
+def test_hard_weight_is_that_of_the_students_own_loss(build_model, teacher, make_batch):
+    def losses_with(**weight):
+        terms = [dict(term, **weight) for term in weighted(0.0) if term['at'] in ('rpn.cls', 'roi.bbox')]
+        model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+        torch.manual_seed(11)
+        total, logged = model.parse_losses(step(model, make_batch(PEOPLE))[0])
+        return model, {name: value.item() for name, value in logged.items() if name.startswith('student/loss')}
+
+    whole, halved = losses_with()[1], losses_with(hard_weight=0.5)[1]
+    changed = {'student/loss_rpn_cls', 'student/loss_bbox'}
+    assert halved == {name: value * (0.5 if name in changed else 1) for name, value in whole.items()}
+    text = losses_with(hard_weight=0.5)[0].objective()
+    assert text.startswith('0.5 * loss_rpn_cls + 1 * loss_rpn_bbox + 1 * loss_cls + 0.5 * loss_bbox + ')
 
 
 def test_neither_teacher_nor_losses_draw_random_numbers(build_model, teacher, make_batch):
@@ -100,6 +98,32 @@ def test_every_parameter_of_student_and_adapters_gets_a_gradient(build_model, te
     assert all(losses[f'distill/loss_{name}'].dtype == torch.float32 for name in NAMES)
 
 
+def test_under_autocast_losses_are_computed_in_fp32(build_model, teacher, lut, make_batch, monkeypatch):
+    terms = [*weighted(1.0), dict(at='roi.embedding', loss=dict(type='IDFeatureLoss'))]
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms, lut=lut)
+    data = model.data_preprocessor(make_batch(PEOPLE), training=True)
+    # On a CPU mmcv's NMS knows fp32 alone, its RoIAlign fp16 but not bf16.
+    propose = model.rpn_head.predict_by_feat
+    monkeypatch.setattr(
+        model.rpn_head,
+        'predict_by_feat',
+        lambda scores, deltas, **kwargs: propose([x.float() for x in scores], [x.float() for x in deltas], **kwargs),
+    )
+    with torch.autocast('cpu', dtype=torch.half):
+        outputs = model.forward_train(data['inputs'], data['data_samples'])
+        judged = model._ask_teacher(data['inputs'], outputs)
+        losses = [term(outputs, judged) for term in model.distillation]
+    ran_in_half = [outputs.features[0], outputs.roi.cls_score, judged.features[0], judged.roi_bbox_pred]
+    assert [answer.dtype for answer in ran_in_half] == [torch.half] * 4
+    assert [loss.dtype for loss in losses] == [torch.float32] * 7
+    # Half precision is where the answers come from, not how they are compared.
+    assert [term(outputs, judged).item() for term in model.distillation] == [loss.item() for loss in losses]
+    assert all(loss.isfinite() for loss in losses)
+    sum(losses).backward()
+    adapters = model.distillation.parameters()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in adapters)
+
+
 def test_the_teacher_is_no_part_of_the_student(build_model, teacher):
     model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0)).train()
     its_own = {id(p) for p in model.teacher.model.parameters()}
@@ -118,15 +142,17 @@ def test_distilled_checkpoint_is_the_students(build_model, teacher, lut):
     missing, unexpected = plain.load_state_dict(state, strict=True)
     assert (missing, unexpected) == ([], [])
     assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+    off = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0), enabled=False)
+    off.load_state_dict(state, strict=True)
     again = build_model(seed=6, type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0), lut=lut)
     again.load_state_dict(state, strict=True)
     assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
     assert any(name.startswith('distillation.') for name in state)
 
 
-def test_its_own_teacher_teaches_nothing(build_model, model_cfg, make_batch, tmp_path):
+def test_its_own_teacher_teaches_nothing(build_model, model_cfg, make_batch, write_teacher):
     itself = build_model(seed=9)
-    teacher = write_teacher(tmp_path, model_cfg, itself)
+    teacher = write_teacher(model_cfg, itself)
     terms = [dict(at=at, loss=dict(type='LogitDistillationLoss', mode='kl')) for at in ('rpn.cls', 'roi.cls')]
     terms += [dict(at='backbone.0', loss=dict(type='FeatureImitationLoss'))]
     model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
@@ -146,6 +172,20 @@ def test_teacher_judges_the_anchors_and_rois_of_the_student(build_model, teacher
     assert torch.equal(judged.roi_cls_score, expected['cls_score'])
     assert judged.cls_scores[0].shape == outputs.rpn.cls_scores[0].shape
     assert torch.equal(judged.features[0], model.teacher.model.extract_feat(data['inputs'])[0])
+
+
+def test_nothing_is_imitated_in_the_padding(build_model, teacher, make_batch):
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=[TERMS[1]])
+    batch = make_batch([PEOPLE[0], ([[44, 10, 64, 60]], [2])])
+    batch['inputs'][1] = batch['inputs'][1][:, :, :64]
+    data = model.data_preprocessor(batch, training=True)
+    outputs = model.forward_train(data['inputs'], data['data_samples'])
+    mask = model.distillation[0]._mask(outputs)
+    assert mask.shape == (2, 12, 16)
+    # 64 of 128 pixels, eight cells, are image; the person stands at their edge.
+    assert mask[1, :, 7].any()
+    assert not mask[1, :, 8:].any()
+    assert mask[0, :, 8:].any()
 
 
 def test_only_what_is_asked_is_run(build_model, teacher, make_batch):
@@ -189,6 +229,11 @@ def test_places_that_do_not_exist(build_model, teacher, at, message):
     terms = [dict(at=at, loss=dict(type='FeatureImitationLoss'))]
     with pytest.raises(UserError, match=message):
         build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+
+
+def test_hard_weight_where_the_student_has_no_loss(build_model, teacher):
+    with pytest.raises(UserError, match="'backbone.0': hard_weight is for rpn.cls, rpn.bbox, roi.cls, roi.bbox alone"):
+        build_model(type='PersonSearchDistiller', teacher=teacher, distillation=[dict(TERMS[0], hard_weight=0.5)])
 
 
 def test_a_loss_without_a_teacher(build_model):

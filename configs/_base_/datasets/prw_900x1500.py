@@ -1,0 +1,7 @@
+# PRW at the input size of today's papers; pipelines and loaders are those of CUHK-SYSU.
+_base_ = 'cuhk-sysu_900x1500.py'
+
+dataset = dict(type='PRWDataset', data_root='data/PRW/')
+train_dataloader = dict(dataset=dataset)
+val_dataloader = dict(dataset=dataset)
+test_dataloader = dict(dataset=dataset)

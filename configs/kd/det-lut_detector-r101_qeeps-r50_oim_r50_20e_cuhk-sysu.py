@@ -1,0 +1,4 @@
+# Both approaches, with the table of a QEEPS teacher.
+_base_ = 'det_detector-r101_oim_r50_20e_cuhk-sysu.py'
+
+model = dict(lut=dict(type='LUTDistiller', lut_file='work_dirs/qeeps_r50_20e_cuhk-sysu/lut.safetensors'))

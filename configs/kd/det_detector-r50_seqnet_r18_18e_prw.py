@@ -1,0 +1,16 @@
+# Approach 1 on SeqNet: a specialised detector supervises backbone, RPN and the first box head. Train it at SeqNet's
+# input size, 900x1500.
+_base_ = ['../seqnet/seqnet_r18_18e_prw.py', '../_base_/distillation/detector.py']
+
+# The first head's box loss weighs 10: the teacher's part stays half of it.
+distillation = _base_.detector_distillation
+distillation[4].loss.loss_weight = 5.0
+
+model = dict(
+    type='PersonSearchDistiller',
+    teacher=dict(
+        config='configs/detector/detector_r50_18e_prw.py',
+        checkpoint='work_dirs/detector_r50_18e_prw_900x1500/epoch_18.pth',
+    ),
+    distillation=distillation,
+)

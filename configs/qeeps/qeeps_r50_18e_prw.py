@@ -1,0 +1,16 @@
+_base_ = [
+    '../_base_/models/qeeps_r50-caffe-c4.py',
+    '../_base_/datasets/prw_pairs.py',
+    '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py',
+]
+
+# 483 labelled identities in the annotations, though papers say 482.
+model = dict(roi_head=dict(reid_head=dict(loss_oim=dict(num_identities=483, queue_size=500))))
+
+# A pair of query and gallery image costs up to a forward pass (docs/qeeps.md): validate once, at the end.
+train_cfg = dict(max_epochs=18, val_interval=18)
+val_cfg = dict(type='QueryGuidedValLoop', max_queries=100)
+test_cfg = dict(type='QueryGuidedTestLoop', max_queries=100)
+val_evaluator = dict(type='QueryGuidedSearchMetric')
+test_evaluator = val_evaluator

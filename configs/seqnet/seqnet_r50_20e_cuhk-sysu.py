@@ -1,0 +1,10 @@
+_base_ = [
+    '../_base_/models/seqnet_r50-caffe-c4.py',
+    '../_base_/datasets/cuhk-sysu_900x1500.py',
+    '../_base_/schedules/schedule_20e.py',
+    '../_base_/default_runtime.py',
+]
+
+# Confidence-weighted similarity, as published.
+val_evaluator = dict(weight_by_score=True)
+test_evaluator = val_evaluator

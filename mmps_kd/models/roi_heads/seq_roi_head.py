@@ -1,0 +1,187 @@
+"""Detection first, identification on the detected boxes."""
+
+from dataclasses import dataclass
+
+import torch
+from mmcv.ops import batched_nms
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList, OptConfigType
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from .reid_roi_head import ReIDRoIHead, RoIOutputs, assigned_pids, positive_rois, sample_rois
+
+
+@dataclass
+class SecondStageOutputs:
+    """The second head's answer on the S boxes that were sampled from the first head's.
+
+    Attributes:
+        rois: (S, 5) image index, x1, y1, x2, y2 in network input pixels; image by image, positives first.
+        sampling_results: One an image: which box is positive and the ground truth that it is assigned to.
+        scores: (S,), logits of being a person.
+        bbox_pred: (S, 4), box deltas.
+        labels: (S,) int64, 0 for person, 1 for background.
+        label_weights: (S,).
+        bbox_targets: (S, 4), deltas to the assigned person, 0 for background.
+        bbox_weights: (S, 4), 0 for background.
+    """
+
+    rois: Tensor
+    sampling_results: list[SamplingResult]
+    scores: Tensor
+    bbox_pred: Tensor
+    labels: Tensor
+    label_weights: Tensor
+    bbox_targets: Tensor
+    bbox_weights: Tensor
+
+
+@dataclass
+class SeqRoIOutputs(RoIOutputs):
+    """:class:`RoIOutputs` of the first head, but for the embeddings.
+
+    Attributes:
+        embeddings: (P, D), unit length, of the second stage's positive boxes.
+        pids: (P,) int64, identity of the person that such a box is assigned to, -1 unlabelled.
+        second: The second stage's answer.
+    """
+
+    second: SecondStageOutputs
+
+
+@MODELS.register_module()
+class SeqRoIHead(ReIDRoIHead):
+    """The two heads in sequence of SeqNet (Li and Miao, AAAI 2021).
+
+    The first head is a box head on proposals. Its boxes, after regression, are sampled anew and go to the second: a
+    norm-aware re-id head with a box regression of its own, on RoI features that share nothing with the first head's.
+    No gradient flows from the second stage into the first head's boxes.
+
+    In testing the first head's detections, after NMS, are regressed once more by the second head and go through a
+    second, milder NMS. Embeddings are taken from the final boxes, as query embeddings are from the given ones (ours;
+    the published code takes them from the boxes that the second head reads).
+
+    Args:
+        second_bbox_head: Config of the second head's box regression, with ``with_cls=False``.
+        shared_head: Config of the layers between RoI features and heads, built once for each stage; None for none.
+        first_cls_score: A detection keeps the first head's score, as published; otherwise the norm decides.
+        **kwargs: As for :class:`ReIDRoIHead`; ``reid_head`` is a :class:`NormAwareReIDHead`, ``train_cfg.second`` has
+            the second stage's ``assigner`` and ``sampler``, ``test_cfg.second`` its ``nms``.
+    """
+
+    def __init__(
+        self,
+        second_bbox_head: ConfigType,
+        shared_head: OptConfigType = None,
+        first_cls_score: bool = True,
+        **kwargs,
+    ) -> None:
+        super().__init__(shared_head=shared_head, **kwargs)
+        self.second_shared_head = nn.Identity() if shared_head is None else MODELS.build(shared_head)
+        self.second_bbox_head: BBoxHead = MODELS.build(second_bbox_head)
+        self.first_cls_score = first_cls_score
+
+    def init_assigner_sampler(self) -> None:
+        """Build assigner and sampler of both stages."""
+        super().init_assigner_sampler()
+        if self.train_cfg:
+            second = self.train_cfg.second
+            self.second_assigner = TASK_UTILS.build(second.assigner)
+            self.second_sampler = TASK_UTILS.build(second.sampler, default_args=dict(context=self))
+
+    def forward_train(
+        self, x: tuple[Tensor], sampling_results: list[SamplingResult], batch_data_samples: SampleList
+    ) -> SeqRoIOutputs:
+        """Run the first head on the sampled RoIs, the second on RoIs sampled from the first one's boxes."""
+        first = self._detect_train(x, sampling_results)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        refined = decode(self.bbox_head, first['rois'], first['bbox_pred'].detach(), metas)
+        candidates = [InstanceData(priors=boxes) for boxes in refined]
+        sampled = sample_rois(self.second_assigner, self.second_sampler, candidates, batch_data_samples)
+        rois = bbox2roi([res.priors for res in sampled])
+        bbox_pred, embeddings, scores = self._second_forward(x, rois)
+        targets = self.second_bbox_head.get_targets(sampled, self.train_cfg)
+        return SeqRoIOutputs(
+            **first,
+            embeddings=embeddings[positive_rois(sampled)],
+            pids=assigned_pids(sampled, batch_data_samples),
+            second=SecondStageOutputs(rois, sampled, scores, bbox_pred, *targets),
+        )
+
+    def _second_forward(self, x: tuple[Tensor], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Deltas (S, 4), embeddings (S, D) and logits (S,) of the second head on RoIs (S, 5)."""
+        feats = self._reid_feats(x, rois)
+        _, bbox_pred = self.second_bbox_head(feats)
+        return bbox_pred, *self.reid_head.embed_and_score(feats)
+
+    def _reid_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
+        feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois)
+        return self.second_shared_head(feats)
+
+    def loss_by_outputs(self, outputs: SeqRoIOutputs) -> dict[str, Tensor]:
+        """Losses of both heads; updates the OIM table and queue."""
+        second = outputs.second
+        box = self.second_bbox_head.loss(
+            None,
+            second.bbox_pred,
+            second.rois,
+            second.labels,
+            second.label_weights,
+            second.bbox_targets,
+            second.bbox_weights,
+        )
+        return dict(
+            **super().loss_by_outputs(outputs),
+            loss_second_cls=self.reid_head.loss_score(second.scores, second.labels == 0),
+            loss_second_bbox=box['loss_bbox'],
+        )
+
+    def _detect(self, x: tuple[Tensor], rpn_results_list: InstanceList, metas: list[dict]) -> InstanceList:
+        first = super()._detect(x, rpn_results_list, metas)
+        rois = bbox2roi([res.bboxes for res in first])
+        bbox_pred, _, logits = self._second_forward(x, rois)
+        boxes = decode(self.second_bbox_head, rois, bbox_pred, metas)
+        scores = [res.scores for res in first]
+        if not self.first_cls_score:
+            scores = logits.sigmoid().split([len(res) for res in first])
+        return [self._second_nms(*image) for image in zip(boxes, scores, strict=True)]
+
+    def _second_nms(self, boxes: Tensor, scores: Tensor) -> InstanceData:
+        """Leave out boxes of low score, and those that overlap a box of higher score too much."""
+        sure = scores > self.test_cfg.score_thr
+        boxes, scores = boxes[sure], scores[sure]
+        labels = torch.zeros_like(scores, dtype=torch.long)
+        kept, indices = batched_nms(boxes, scores, labels, self.test_cfg.second.nms, class_agnostic=True)
+        return InstanceData(bboxes=kept[:, :4], scores=kept[:, 4], labels=labels[indices])
+
+    def named_losses(self) -> dict[str, nn.Module]:
+        """The loss modules by the names that their values have in the log."""
+        return dict(
+            **super().named_losses(),
+            loss_second_cls=self.reid_head.loss_cls,
+            loss_second_bbox=self.second_bbox_head.loss_bbox,
+        )
+
+
+def decode(head: BBoxHead, rois: Tensor, bbox_pred: Tensor, metas: list[dict]) -> list[Tensor]:
+    """Apply a class-agnostic head's deltas to its RoIs.
+
+    Args:
+        head: Knows how deltas are meant.
+        rois: (R, 5) image index, x1, y1, x2, y2.
+        bbox_pred: (R, 4).
+        metas: One an image, with ``img_shape``, to which boxes are clipped.
+
+    Returns:
+        One (R_b, 4) tensor an image.
+    """
+    images = [rois[:, 0] == index for index in range(len(metas))]
+    return [
+        head.bbox_coder.decode(rois[own, 1:], bbox_pred[own], max_shape=meta['img_shape'])
+        for own, meta in zip(images, metas, strict=True)
+    ]
