@@ -12,8 +12,9 @@ __all__ = ['__version__']
 
 if find_spec('mmdet') is not None:
     from . import datasets, engine, evaluation, models
-    from .compat import add_config_scope, allow_checkpoint_classes
+    from .compat import add_config_scope, allow_checkpoint_classes, forbid_code_in_checkpoints
 
     add_config_scope()
     allow_checkpoint_classes()
+    forbid_code_in_checkpoints()
     __all__ += ['datasets', 'engine', 'evaluation', 'models']

@@ -1,12 +1,18 @@
 """What MMEngine must be told about this package, on either OpenMMLab stack."""
 
+import os
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from mmps_kd.errors import UserError
 
 try:
     from numpy._core import multiarray
@@ -36,6 +42,56 @@ def allow_checkpoint_classes() -> None:
         for module in ('_core', 'core')  # the names that numpy 2 and numpy 1 write
     ]
     torch.serialization.add_safe_globals([HistoryBuffer, *arrays, *rebuild, (_history_method, 'builtins.getattr')])
+
+
+def load_from_file(path: str | os.PathLike, map_location: str | torch.device | None = 'cpu') -> Any:
+    """Read what ``torch.save`` wrote, of plain data alone: no code that a file brings along is run.
+
+    Raises:
+        UserError: If the file is missing or damaged, or holds anything else.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise UserError(f'there is no checkpoint {path}')
+    return _as_data(path, lambda: torch.load(path, map_location=map_location, weights_only=True))
+
+
+def load_from_http(url: str, map_location: str | torch.device | None = 'cpu') -> Any:
+    """As :func:`load_from_file`, of a file that is downloaded to torch's hub folder by the first rank.
+
+    Raises:
+        UserError: If it cannot be downloaded or is damaged, or holds anything but data.
+    """
+
+    def download() -> Any:
+        return torch.hub.load_state_dict_from_url(url, map_location=map_location, weights_only=True)
+
+    if not is_main_process():
+        barrier()
+    checkpoint = _as_data(url, download)
+    if is_main_process():
+        barrier()
+    return checkpoint
+
+
+def forbid_code_in_checkpoints() -> None:
+    """Let MMEngine's runner, hooks and ``init_cfg`` read checkpoints by :func:`load_from_file`, :func:`load_from_http`.
+
+    Where the check finds more than data in a file, the maintained fork of MMEngine reads it again without the check,
+    and so runs what it brings along. (``torchvision://`` and ``open-mmlab://`` name files of fixed servers and stay.)
+    """
+    CheckpointLoader.register_scheme('', load_from_file, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+
+def _as_data(name: str, load: Callable[[], Any]) -> Any:
+    # MMEngine takes its classes off the list again after each of its own readings.
+    allow_checkpoint_classes()
+    try:
+        return load()
+    except Exception as error:  # a damaged file makes the unpickler raise anything from KeyError to UnicodeDecodeError
+        kind = type(error).__name__
+        raise UserError(f'checkpoint {name} cannot be read ({kind}): it is damaged or holds more than data') from None
 
 
 def _history_method(owner: type, name: str) -> Any:

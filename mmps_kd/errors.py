@@ -1,8 +1,11 @@
 """Errors that a user can cause and mend."""
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+LONGEST_MESSAGE = 1000
 
 
 class UserError(ValueError):
@@ -13,9 +16,24 @@ class UserError(ValueError):
 
 
 def run_tool(main: Callable[[], None]) -> NoReturn:
-    """Run a command-line tool: a :class:`UserError` becomes one line on stderr and exit code 1."""
+    """Run a command-line tool: a :class:`UserError` and a full disk become one line on stderr and exit code 1."""
     try:
         main()
     except UserError as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {_one_line(error)}')
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f'error: {error}: make room, then start again')
     sys.exit(0)
+
+
+def _one_line(error: UserError) -> str:
+    """The message; of an error in a process that loads data, torch hands on the traceback, which ends with it.
+
+    Names in it may come from a file that anybody made: what would move the cursor or fill the screen is left out.
+    """
+    message = str(error)
+    if message.startswith('Caught '):
+        message = message.splitlines()[-1].partition(': ')[2]
+    return ''.join(letter if letter.isprintable() else ' ' for letter in message)[:LONGEST_MESSAGE]

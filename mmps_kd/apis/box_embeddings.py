@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.models.losses import UNLABELLED
+from mmps_kd.npz import DamagedNpzError, read_npz
 
 SAVE_EVERY = 500
 """Images between two writes of the partial sums."""
@@ -87,12 +88,14 @@ def hash_inputs(dataset: BasePersonSearchDataset, model_cfg: dict, pipeline: lis
 
 
 def _read_partial(path: Path, inputs_sha256: str) -> tuple[int, Tensor | None]:
-    if not path.is_file():
+    """Number of images done, and their sums; from the start where there is no file, or it is not of this pass."""
+    try:
+        arrays = read_npz(path)
+    except (FileNotFoundError, DamagedNpzError):
         return 0, None
-    with np.load(path, allow_pickle=False) as file:
-        if str(file['inputs_sha256']) != inputs_sha256:
-            return 0, None
-        return int(file['done']), torch.from_numpy(file['sums'])
+    if arrays.keys() != {'inputs_sha256', 'done', 'sums'} or str(arrays['inputs_sha256']) != inputs_sha256:
+        return 0, None
+    return int(arrays['done']), torch.from_numpy(arrays['sums'])
 
 
 def _write_partial(path: Path, inputs_sha256: str, done: int, sums: Tensor) -> None:

@@ -1,7 +1,6 @@
 """The rows of an ID look-up table, from a trained teacher or from vectors made elsewhere."""
 
 import os
-import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +12,15 @@ from torch import Tensor
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.errors import UserError
+from mmps_kd.npz import DamagedNpzError, read_npz
 
 
 def build_train_set(cfg: Config) -> BasePersonSearchDataset:
     """The training set as the test pipeline sees it: no flip, nothing drawn."""
-    dataset = {**cfg.train_dataloader.dataset, 'pipeline': cfg.test_dataloader.dataset.pipeline, 'test_mode': True}
-    return DATASETS.build(dataset)
+    dataset = cfg.train_dataloader.dataset
+    # A query-guided model is trained on pairs of a data set's images.
+    dataset = dataset.get('dataset', dataset)
+    return DATASETS.build({**dataset, 'pipeline': cfg.test_dataloader.dataset.pipeline, 'test_mode': True})
 
 
 def rows_from_memory(checkpoint: dict, name: str) -> tuple[Tensor, dict]:
@@ -38,8 +40,10 @@ def rows_from_memory(checkpoint: dict, name: str) -> tuple[Tensor, dict]:
     tables = [value for key, value in checkpoint['state_dict'].items() if key.endswith('loss_oim.lut')]
     if len(tables) != 1:
         raise UserError(f'{name} has {len(tables)} OIM tables (loss_oim.lut), not one: use --source boxes')
-    metainfo = checkpoint['meta'].get('dataset_meta') or {}
-    if not {'dataset_name', 'identities'} <= metainfo.keys():
+    if tables[0].ndim != 2 or not tables[0].is_floating_point():
+        raise UserError(f'{name} has an OIM table (loss_oim.lut) that holds no vectors: use --source boxes')
+    metainfo = checkpoint['meta'].get('dataset_meta')
+    if not isinstance(metainfo, dict) or not _names_identities(metainfo, len(tables[0])):
         raise UserError(
             f'{name} does not say what identities it was trained on (meta.dataset_meta): use --source boxes'
         )
@@ -101,13 +105,19 @@ def unit_rows(rows: Tensor, identities: Sequence[int | str], reason: str) -> Ten
     return F.normalize(rows, dim=1).float()
 
 
+def _names_identities(metainfo: dict, at_most: int) -> bool:
+    name, identities = metainfo.get('dataset_name'), metainfo.get('identities')
+    are_listed = isinstance(identities, list | tuple) and len(identities) <= at_most
+    return isinstance(name, str) and are_listed and all(isinstance(identity, int | str) for identity in identities)
+
+
 def _read_features(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            features, pids = file['features'], file['pids']
+        arrays = read_npz(path, ('features', 'pids'))
+        features, pids = arrays['features'], arrays['pids']
     except FileNotFoundError:
         raise UserError(f'there is no features file {path}') from None
-    except (ValueError, TypeError, AttributeError, OSError, EOFError, KeyError, zipfile.BadZipFile):
+    except (DamagedNpzError, KeyError):
         raise UserError(f"{path} is damaged or no npz with 'features' and 'pids'") from None
     if (
         features.ndim != 2

@@ -4,7 +4,9 @@ from .base_person_search import BasePersonSearchDataset
 from .cuhk_sysu import CUHKSYSUDataset
 from .custom import CustomPersonSearchDataset
 from .prw import PRWDataset
-from .transforms import AlignPids, LoadPersonSearchAnnotations, PackPersonSearchInputs
+from .query_gallery_pairs import QueryGalleryPairDataset
+from .samplers import ResumableSampler
+from .transforms import AlignPids, LoadPersonSearchAnnotations, LoadScene, PackPersonSearchInputs
 
 __all__ = [
     'AlignPids',
@@ -12,6 +14,9 @@ __all__ = [
     'CUHKSYSUDataset',
     'CustomPersonSearchDataset',
     'LoadPersonSearchAnnotations',
+    'LoadScene',
     'PRWDataset',
     'PackPersonSearchInputs',
+    'QueryGalleryPairDataset',
+    'ResumableSampler',
 ]

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmdet.datasets import BaseDetDataset
 from mmengine.logging import print_log
 
@@ -13,7 +14,12 @@ from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional.structures import EvaluationSet, SearchProtocol
 
 from .annotations import Annotations
-from .annotations.structures import offsets_of
+from .annotations.structures import offsets_of, rare_identities
+from .box_faults import find_box_faults, mend_boxes, queries_outside, with_sizes
+from .image_files import DamagedImageError, read_sizes
+from .sample_index import seeded_by_index
+
+ON_BAD_IMAGE = ('error', 'skip')
 
 
 class BasePersonSearchDataset(BaseDetDataset):
@@ -25,21 +31,29 @@ class BasePersonSearchDataset(BaseDetDataset):
     :class:`~mmps_kd.evaluation.functional.structures.EvaluationSet`, and images that queries lie in carry
     ``queries``: ``boxes`` (n, 4) float32 in original pixels and ``ids`` (n,) int64, positions in the protocol.
 
-    Boxes of zero width or height are dropped, and their number logged.
+    Boxes that are empty or outside their image are dropped and those that hang over are cut, in the samples; a warning
+    counts them. What a test set is evaluated on stays as annotated.
 
     Args:
         split: 'train' or 'test': which images. Independent of ``test_mode``, which says how samples are fetched.
+        on_bad_image: What a damaged image does to training: 'error' stops it, 'skip' leaves the image out and says so
+            once. A test stops in either case: without the image its figures would be of another test set.
         filter_cfg: With ``filter_empty_gt`` (default), training images without a person are left out. Test images
             are all kept.
         **kwargs: As for mmdet's ``BaseDetDataset``; ``data_prefix['img']`` is the image folder under ``data_root``.
     """
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
+    __getitem__ = seeded_by_index(BaseDetDataset.__getitem__)
 
-    def __init__(self, split: str = 'train', filter_cfg: dict | None = None, **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise UserError(f"{type(self).__name__}: split must be 'train' or 'test', got {split!r}")
+    def __init__(
+        self, split: str = 'train', filter_cfg: dict | None = None, on_bad_image: str = 'error', **kwargs
+    ) -> None:
+        for key, value, choices in (('split', split, ('train', 'test')), ('on_bad_image', on_bad_image, ON_BAD_IMAGE)):
+            if value not in choices:
+                raise UserError(f'{type(self).__name__}: {key} must be {choices[0]!r} or {choices[1]!r}, got {value!r}')
         self.split = split
+        self.on_bad_image = on_bad_image
         super().__init__(filter_cfg={'filter_empty_gt': True} if filter_cfg is None else filter_cfg, **kwargs)
 
     @abstractmethod
@@ -65,11 +79,12 @@ class BasePersonSearchDataset(BaseDetDataset):
             raise UserError(f'data_root {self.root}: no such folder; where to get the data stands in docs/datasets.md')
         people, found = self.load_train() if self.split == 'train' else self.load_test()
         _require_images(Path(self.data_prefix['img']), people.image_names.tolist())
-        people = self._drop_empty_boxes(people)
+        people = self._fit_to_images(people)
         if self.split == 'test':
-            _require_listed(found, people.image_names)
+            _require_listed(found, people)
             self._metainfo['evaluation'] = found
             return self._data_infos(people, people.pids, _queries_by_image(next(iter(found.protocols.values()))))
+        self._tell_of_rare_people(people)
         rows, identities = _relabel(people.pids)
         names = identities if found is None else found[identities]
         self._metainfo.update(identities=tuple(names.tolist()), num_identities=len(names))
@@ -79,15 +94,59 @@ class BasePersonSearchDataset(BaseDetDataset):
         """Leave training images without a person out, if so configured."""
         if self.split == 'test' or not self.filter_cfg.get('filter_empty_gt', False):
             return self.data_list
-        return [info for info in self.data_list if info['instances']]
-
-    def _drop_empty_boxes(self, people: Annotations) -> Annotations:
-        kept = people.without_empty_boxes()
-        dropped = len(people.boxes) - len(kept.boxes)
-        if dropped:
-            message = f'{type(self).__name__} ({self.split}): dropped {dropped} boxes of zero width or height'
-            print_log(message, logger='current', level=logging.WARNING)
+        kept = [info for info in self.data_list if info['instances']]
+        if not kept:
+            raise UserError(f'data_root {self.root}: no training image has a person in it; see docs/datasets.md')
         return kept
+
+    def full_init(self) -> None:
+        """Load the data; training may find damaged images later, which all worker processes know of."""
+        super().full_init()
+        self._skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Run the pipeline; None where the image is skipped, so that mmdet fetches another."""
+        try:
+            return super().prepare_data(idx)
+        except DamagedImageError as error:
+            if self.on_bad_image == 'error' or self.test_mode:
+                raise
+            if not self._skipped[idx]:
+                self._skipped[idx] = True
+                self._warn(f'{error}; skipped, {int(self._skipped.sum())} of {len(self)} images so far')
+            return None
+
+    def _fit_to_images(self, people: Annotations) -> Annotations:
+        """Leave out what does not fit the image files, and say what and how much."""
+        sizes = read_sizes(Path(self.data_prefix['img']), people.image_names.tolist())
+        damaged = (sizes == 0).any(axis=1)
+        if damaged.any():
+            message = f'{damaged.sum()} of {len(sizes)} images cannot be read, first {people.image_names[damaged][0]}'
+            if self.on_bad_image == 'error' or self.split == 'test':
+                raise UserError(f'{self.data_prefix["img"]}: {message}; tools/dataset_tools/check_dataset.py lists all')
+            self._warn(f'{message}; skipped')
+            people, sizes = people.of_images(~damaged), sizes[~damaged]
+        people = with_sizes(people, sizes)
+        faults = find_box_faults(people)
+        for mask, what in (
+            (faults.empty, 'dropped {} boxes of zero width or height'),
+            (faults.outside, 'dropped {} boxes outside their image'),
+            (faults.overhanging, 'cut {} boxes that hang over the edge of their image'),
+        ):
+            if mask.any():
+                self._warn(f'{what.format(mask.sum())}, first in {people.image_names[people.image_of_box[mask][0]]}')
+        return mend_boxes(people, faults)
+
+    def _tell_of_rare_people(self, people: Annotations) -> None:
+        nobody, rare = (people.num_boxes == 0).sum(), len(rare_identities(people))
+        if nobody or rare:
+            message = (
+                f'{nobody} of {len(people.image_names)} images hold nobody, {rare} identities are seen in one only'
+            )
+            print_log(f'{type(self).__name__} ({self.split}): {message}', logger='current')
+
+    def _warn(self, message: str) -> None:
+        print_log(f'{type(self).__name__} ({self.split}): {message}', logger='current', level=logging.WARNING)
 
     def _data_infos(self, people: Annotations, pids: np.ndarray, queries: dict[str, dict]) -> list[dict]:
         instances = [
@@ -121,14 +180,21 @@ def _queries_by_image(protocol: SearchProtocol) -> dict[str, dict]:
     return {name: dict(boxes=boxes[ids], ids=ids) for name, ids in zip(images.tolist(), groups, strict=True)}
 
 
-def _require_listed(evaluation: EvaluationSet, image_names: np.ndarray) -> None:
+def _require_listed(evaluation: EvaluationSet, people: Annotations) -> None:
     for name, protocol in evaluation.protocols.items():
         needed = np.concatenate([protocol.gallery_images, protocol.query_images])
-        unlisted = needed[~np.isin(needed, image_names)]
+        unlisted = needed[~np.isin(needed, people.image_names)]
         if len(unlisted):
             raise UserError(
                 f'protocol {name} names {unlisted[0]}, which is not among the test images; get both from one place'
             )
+    main = next(iter(evaluation.protocols.values()))
+    wrong = np.flatnonzero(queries_outside(main, people))
+    if len(wrong):
+        raise UserError(
+            f'query {wrong[0]} has box {main.query_boxes[wrong[0]].tolist()} (x1, y1, x2, y2), which is empty or '
+            f'outside of {main.query_images[wrong[0]]}: correct it, or leave the query out'
+        )
 
 
 def _require_images(folder: Path, names: list[str]) -> None:

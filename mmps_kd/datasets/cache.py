@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-FORMAT_VERSION = 1
+from mmps_kd.npz import DamagedNpzError, read_npz
+
+FORMAT_VERSION = 2
 """Raised whenever a reader changes what it stores."""
 
 
@@ -38,7 +39,7 @@ def cached(name: str, sources: Sequence[Path], parse: Callable[[], dict[str, np.
     arrays = _load(path, state)
     if arrays is None:
         arrays = parse()
-        _store(path, {**arrays, 'state': np.array(state)})
+        _store(path, {**arrays, 'state': np.array(_seal(arrays, state))})
     return arrays
 
 
@@ -51,14 +52,22 @@ def _state(source: Path) -> str:
     return f'{stat.st_size} {stat.st_mtime_ns}'
 
 
+def _seal(arrays: dict[str, np.ndarray], state: str) -> str:
+    """Digest of the sources' state and of every array: a file that was meddled with does not fit its own."""
+    digest = hashlib.sha256(state.encode())
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(arrays[key])
+        digest.update(f'{key} {array.dtype} {array.shape}'.encode() + array.tobytes())
+    return digest.hexdigest()
+
+
 def _load(path: Path, state: str) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file['state']) != state:
-                return None
-            return {key: file[key] for key in file.files if key != 'state'}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(path)
+    except (OSError, DamagedNpzError):
         return None
+    seal = str(arrays.pop('state', ''))
+    return arrays if seal == _seal(arrays, state) else None
 
 
 def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mmps_kd.apis.box_embeddings import images_with_identities
 from mmps_kd.apis.lut_extraction import build_train_set
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
+from mmps_kd.datasets.image_files import decode_scene
 from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.losses import UNLABELLED
@@ -33,13 +34,13 @@ def parse_args() -> argparse.Namespace:
 
 
 def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
-    """The pixels that a box touches; what lies outside the image is left out.
+    """The pixels that a box touches.
 
     Args:
         image: (H, W, 3).
-        box: x1, y1, x2, y2 in pixels, at least partly inside.
+        box: x1, y1, x2, y2 in pixels, inside the image.
     """
-    x1, y1 = (max(math.floor(value), 0) for value in box[:2])
+    x1, y1 = (math.floor(value) for value in box[:2])
     x2, y2 = (math.ceil(value) for value in box[2:])
     return image[y1:y2, x1:x2]
 
@@ -49,9 +50,7 @@ def write_crops(dataset: BasePersonSearchDataset, out: Path) -> Iterator[list]:
     identities = dataset.metainfo['identities']
     for i in tqdm(images_with_identities(dataset), desc='cropping', unit='image', disable=None):
         info = dataset.get_data_info(i)
-        image = mmcv.imread(info['img_path'])
-        if image is None:
-            raise UserError(f'{info["img_path"]} cannot be read as an image: unpack it again')
+        image = decode_scene(info['img_path'])
         stem = Path(info['img_name']).with_suffix('').as_posix().replace('/', '_')
         for k, person in enumerate(info['instances']):
             if person['pid'] == UNLABELLED:

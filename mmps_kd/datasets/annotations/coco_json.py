@@ -9,6 +9,7 @@ import numpy as np
 from mmps_kd.errors import UserError
 
 from .matlab import reading, require_file
+from .soundness import sound
 from .structures import Annotations, corners
 
 
@@ -36,7 +37,7 @@ def _parse(path: Path, content: Any) -> tuple[Annotations, np.ndarray, list[int]
     images, people = (_entries(path, content, key) for key in ('images', 'annotations'))
     image_of_box = _image_of_box(path, images, people)
     order = np.argsort(image_of_box, kind='stable')
-    pids = np.array([person.get('person_id', -1) for person in people], dtype=np.int64).clip(-1)
+    pids = np.array([_person_id(path, person) for person in people], dtype=np.int64).clip(-1)
     annotations = Annotations(
         image_names=np.array([_value(path, 'images', image, 'file_name') for image in images], dtype=np.str_),
         num_boxes=np.bincount(image_of_box, minlength=len(images)),
@@ -45,7 +46,7 @@ def _parse(path: Path, content: Any) -> tuple[Annotations, np.ndarray, list[int]
         image_sizes=_image_sizes(images),
     )
     ids = np.array([_value(path, 'annotations', person, 'id') for person in people], dtype=np.int64)
-    return annotations, ids[order], _query_ids(path, content)
+    return sound(annotations, str(path)), ids[order], _query_ids(path, content)
 
 
 def _image_of_box(path: Path, images: list[dict], people: list[dict]) -> np.ndarray:
@@ -71,6 +72,13 @@ def _value(path: Path, section: str, entry: dict, key: str) -> Any:
     return entry[key]
 
 
+def _person_id(path: Path, person: dict) -> int:
+    pid = person.get('person_id', -1)
+    if type(pid) is not int:
+        raise UserError(f'{path}: a person_id is a whole number, got {pid!r}; leave it out where nobody knows it')
+    return pid
+
+
 def _boxes(path: Path, people: list[dict]) -> np.ndarray:
     boxes = [_value(path, 'annotations', person, 'bbox') for person in people]
     wrong = [box for box in boxes if len(box) != 4]
@@ -88,4 +96,7 @@ def _image_sizes(images: list[dict]) -> np.ndarray | None:
 def _query_ids(path: Path, content: dict) -> list[int] | None:
     if 'queries' not in content:
         return None
-    return [_value(path, 'queries', query, 'annotation_id') for query in _entries(path, content, 'queries')]
+    ids = [_value(path, 'queries', query, 'annotation_id') for query in _entries(path, content, 'queries')]
+    if not all(isinstance(annotation_id, int) for annotation_id in ids):
+        raise UserError(f'{path}: an annotation_id of "queries" is no whole number')
+    return ids

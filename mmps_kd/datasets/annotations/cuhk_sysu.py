@@ -12,7 +12,8 @@ import numpy as np
 from mmps_kd.datasets.cache import cached
 from mmps_kd.errors import UserError
 
-from .matlab import load_mat, reading, require_file
+from .matlab import load_mat, reading, require_file, texts
+from .soundness import sound
 from .struct_stream import iterate_structs
 from .structures import Annotations, ListedGalleries, corners, offsets_of
 
@@ -21,9 +22,10 @@ _PROTOCOLS = 'annotation/test/train_test'
 
 def read_images(root: Path) -> Annotations:
     """Every image of the dataset with its people (Images.mat), identities not known (-1)."""
-    arrays = _cached(root / 'annotation/Images.mat', _parse_images)
+    path = root / 'annotation/Images.mat'
+    arrays = _cached(path, _parse_images)
     pids = np.full(len(arrays['boxes']), -1)
-    return Annotations(arrays['image_names'], arrays['num_boxes'], corners(arrays['boxes']), pids)
+    return sound(Annotations(arrays['image_names'], arrays['num_boxes'], corners(arrays['boxes']), pids), str(path))
 
 
 def read_pool(root: Path) -> np.ndarray:
@@ -82,26 +84,26 @@ def _whole_pixels(boxes: list[np.ndarray]) -> np.ndarray:
 
 
 def _parse_images(path: Path) -> dict[str, np.ndarray]:
-    images = load_mat(path, 'Img').reshape(-1)
-    people = [image['box'].reshape(-1) for image in images]
+    images = load_mat(path, 'Img')
+    people = [image['box'] or [] for image in images]
     return dict(
-        image_names=np.array([image['imname'].item() for image in images]),
+        image_names=texts([image['imname'] for image in images]),
         num_boxes=np.array([len(boxes) for boxes in people]),
         boxes=_whole_pixels([box['idlocate'] for boxes in people for box in boxes]),
     )
 
 
 def _parse_pool(path: Path) -> dict[str, np.ndarray]:
-    return dict(image_names=np.array([name.item() for name in load_mat(path, 'pool').reshape(-1)]))
+    return dict(image_names=texts(load_mat(path, 'pool')))
 
 
 def _parse_train(path: Path) -> dict[str, np.ndarray]:
-    identities = [item.reshape(-1)[0] for item in load_mat(path, 'Train').reshape(-1)]
-    scenes = [(i, scene) for i, identity in enumerate(identities) for scene in identity['scene'].reshape(-1)]
+    identities = [identity for (identity,) in load_mat(path, 'Train')]
+    scenes = [(i, scene) for i, identity in enumerate(identities) for scene in identity['scene']]
     return dict(
-        names=np.array([identity['idname'].item() for identity in identities]),
+        names=texts([identity['idname'] for identity in identities]),
         pids=np.array([i for i, _ in scenes]),
-        images=np.array([scene['imname'].item() for _, scene in scenes]),
+        images=texts([scene['imname'] for _, scene in scenes]),
         boxes=_whole_pixels([scene['idlocate'] for _, scene in scenes]),
     )
 
@@ -116,10 +118,10 @@ def _parse_protocol(path: Path) -> dict[str, np.ndarray]:
         is_true.append(np.array([box is not None for box in located]))
         boxes += [box for box in located if box is not None]
     return dict(
-        query_images=np.array([query['imname'] for query in queries]),
+        query_images=texts([query['imname'] for query in queries]),
         query_boxes=_whole_pixels([query['idlocate'] for query in queries]),
         offsets=offsets_of(np.array([len(gallery) for gallery in entries])),
-        image_names=np.array(list(index)),
+        image_names=texts(list(index)),
         entries=np.concatenate(entries),
         is_true=np.concatenate(is_true),
         boxes=_whole_pixels(boxes),

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from mmps_kd.errors import UserError
+
+from .mat_elements import iterate_variables, parse_matrix
 
 
 def require_file(path: Path) -> None:
@@ -23,26 +25,40 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # scipy raises anything from struct.error to zlib.error on a damaged file
+    except Exception as error:  # anything from struct.error to zlib.error, by where the damage lies
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(f'{path} is truncated, damaged or not the official file ({reason}); get it again') from error
 
 
-def load_mat(path: Path, *keys: str) -> np.ndarray:
+def load_mat(path: Path, *keys: str) -> Any:
     """Load a variable of a MATLAB file.
 
     Args:
         path: The file.
         *keys: Names that the variable may have; the first that is there is taken.
 
+    Returns:
+        Its value, as :func:`~mmps_kd.datasets.annotations.mat_elements.parse_matrix` gives it.
+
     Raises:
         UserError: If the file is missing or damaged, or has none of the names.
     """
     require_file(path)
     with reading(path):
-        content = loadmat(path)
-    for key in keys:
-        if key in content:
-            return content[key]
-    found = ', '.join(k for k in content if not k.startswith('__'))
-    raise UserError(f'{path} has no variable {" or ".join(keys)}, only: {found or "none"}; get the official file')
+        variables = dict(iterate_variables(path.read_bytes()))
+        for key in keys:
+            if key in variables:
+                return parse_matrix(variables[key])
+    found = ', '.join(variables) or 'none'
+    raise UserError(f'{path} has no variable {" or ".join(keys)}, only: {found}; get the official file')
+
+
+def texts(values: list) -> np.ndarray:
+    """Names (N,) str.
+
+    Raises:
+        ValueError: If one of them is empty or no printable text.
+    """
+    if not all(isinstance(value, str) and value.isprintable() for value in values):
+        raise ValueError('a name is empty or no text')
+    return np.array(values, dtype=np.str_)

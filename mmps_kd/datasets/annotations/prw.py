@@ -9,7 +9,8 @@ from mmps_kd.datasets.cache import cached
 from mmps_kd.errors import UserError
 
 from .coco_json import read_coco_json
-from .matlab import load_mat, reading, require_file
+from .matlab import load_mat, reading, require_file, texts
+from .soundness import require_inside, sound
 from .structures import Annotations, corners
 
 _BOX_KEYS = ('box_new', 'anno_file', 'anno_previous')
@@ -50,6 +51,7 @@ def read_queries(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not rows:
         raise UserError(f'{path} lists no query; each line reads: pid x y w h frame')
     frames, boxes, pids = zip(*rows, strict=True)
+    require_inside(frames, str(path))
     return np.array(frames), np.trunc(corners(np.array(boxes))).clip(0), np.array(pids)
 
 
@@ -76,14 +78,15 @@ def _parse_query(path: Path, number: int, fields: list[str]) -> tuple[str, list[
 
 
 def _read_frames(root: Path, frame_list: Path, key: str) -> Annotations:
-    names = load_mat(frame_list, key).reshape(-1)
+    names = load_mat(frame_list, key)
     with reading(frame_list):
-        frames = [f'{name.item()}.jpg' for name in names]
+        frames = [f'{name}.jpg' for name in texts(names).tolist()]
+    require_inside(frames, str(frame_list))
     files = [root / 'annotations' / f'{frame}.mat' for frame in frames]
     for file in files:
         require_file(file)
     arrays = cached(f'prw-{frame_list.stem}', [frame_list, *files], lambda: _parse_frames(files))
-    return Annotations(np.array(frames), **arrays)
+    return sound(Annotations(np.array(frames), **arrays), str(frame_list))
 
 
 def _parse_frames(files: list[Path]) -> dict[str, np.ndarray]:
@@ -99,4 +102,4 @@ def _parse_frames(files: list[Path]) -> dict[str, np.ndarray]:
 def _parse_frame(file: Path) -> np.ndarray:
     variable = load_mat(file, *_BOX_KEYS)
     with reading(file):
-        return variable.astype(np.float64).reshape(-1, 5)
+        return np.zeros((0, 5)) if variable is None else variable.astype(np.float64).reshape(len(variable), 5)

@@ -63,6 +63,13 @@ class Annotations:
         return GroundTruth(people.image_names, people.num_boxes, people.boxes, people.pids >= 0)
 
 
+def rare_identities(people: Annotations) -> np.ndarray:
+    """Identities that are seen in one image only, ascending (n,) int64."""
+    seen = np.unique(np.stack([people.pids, people.image_of_box]), axis=1)[0]
+    identities, num_images = np.unique(seen[seen >= 0], return_counts=True)
+    return identities[num_images == 1]
+
+
 @dataclass(frozen=True, eq=False)
 class ListedGalleries:
     """A TestG file of CUHK-SYSU as it stands: Q queries, P listed gallery images.

@@ -2,6 +2,6 @@
 
 from .align_pids import AlignPids
 from .formatting import PackPersonSearchInputs
-from .loading import LoadPersonSearchAnnotations
+from .loading import LoadPersonSearchAnnotations, LoadScene
 
-__all__ = ['AlignPids', 'LoadPersonSearchAnnotations', 'PackPersonSearchInputs']
+__all__ = ['AlignPids', 'LoadPersonSearchAnnotations', 'LoadScene', 'PackPersonSearchInputs']

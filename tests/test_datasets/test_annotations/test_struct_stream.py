@@ -21,7 +21,7 @@ def assert_same(ours, scipys: np.ndarray) -> None:
     elif scipys.dtype.kind == 'U':
         assert ours == scipys.item()
     else:
-        np.testing.assert_array_equal(ours, scipys.reshape(-1))
+        np.testing.assert_array_equal(ours, scipys)
 
 
 @pytest.mark.parametrize('compressed', [False, True])

@@ -1,0 +1,153 @@
+"""Pairs of a query and a gallery image, to train query-guided models on."""
+
+from collections import defaultdict
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
+
+from mmps_kd.errors import UserError
+
+from .base_person_search import BasePersonSearchDataset
+from .sample_index import seeded_by_index
+
+
+@DATASETS.register_module()
+class QueryGalleryPairDataset:
+    """Each training image as gallery, with a query drawn for it.
+
+    One item for each image that holds a person who is labelled and seen in another image too. The query is drawn anew
+    every time, from NumPy's global random numbers, which MMEngine seeds in every worker:
+
+    - with probability ``positive_fraction``, a positive pair: one of those people, uniformly, then one of the other
+      images that he is in, uniformly;
+    - otherwise a negative pair: one of the labelled people who are not in the gallery image, uniformly, then one of his
+      images.
+
+    An identity seen in a single image is never a positive query. An item is ``dict(inputs=..., data_samples=...)``,
+    each a dict of ``query`` and ``gallery``; the query sample carries ``query_instances``: ``bboxes`` (1, 4) float32 in
+    network input pixels and ``pids`` (1,) int64. Both images go through the pipeline by themselves; a flip takes the
+    query's box along.
+
+    Args:
+        dataset: Config of the training set.
+        positive_fraction: In 0..1.
+        lazy_init: Do not read the data set yet.
+
+    Raises:
+        UserError: If the data set is no single one for training, or has nobody in two images.
+    """
+
+    def __init__(self, dataset: dict, positive_fraction: float = 1.0, lazy_init: bool = False) -> None:
+        if not 0 <= positive_fraction <= 1:
+            raise UserError(f'QueryGalleryPairDataset: positive_fraction must be in 0..1, got {positive_fraction}')
+        self.dataset = DATASETS.build(dataset)
+        if not isinstance(self.dataset, BasePersonSearchDataset) or self.dataset.split != 'train':
+            raise UserError(
+                f"pairs are of images of one person-search data set with split='train', got {dataset['type']}: "
+                'identities of different data sets are not to be compared'
+            )
+        self.positive_fraction = positive_fraction
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
+
+    @property
+    def metainfo(self) -> dict:
+        """That of the data set, with its ``identities``."""
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        """Read the data set and find out who is in which image."""
+        if self._fully_initialized:
+            return
+        self.dataset.full_init()
+        self.people = [_labelled(self.dataset.get_data_info(i)) for i in range(len(self.dataset))]
+        self.images_of = defaultdict(list)
+        """The images that an identity is in."""
+        for image, pids in enumerate(self.people):
+            for pid in pids:
+                self.images_of[pid].append(image)
+        wanted = {pid for pid, images in self.images_of.items() if len(images) > 1}
+        self.candidates = {image: sorted(pids & wanted) for image, pids in enumerate(self.people) if pids & wanted}
+        """The people of a gallery image who can be its positive query."""
+        self.galleries = list(self.candidates)
+        if not self.galleries:
+            raise UserError(f'{self.dataset.root}: no identity is labelled in two images, so there are no pairs')
+        self._fully_initialized = True
+
+    def get_data_info(self, idx: int) -> dict:
+        """Annotations of an item's gallery image."""
+        return self.dataset.get_data_info(self.galleries[idx])
+
+    def __len__(self) -> int:
+        """Number of gallery images."""
+        return len(self.galleries)
+
+    @seeded_by_index
+    def __getitem__(self, idx: int) -> dict:
+        """Gallery image ``idx`` with a query drawn for it.
+
+        Where an image is skipped or the pipeline drops the query, another gallery image is taken instead.
+
+        Raises:
+            UserError: If that goes on for as long as ``max_refetch`` of the data set says.
+        """
+        for _ in range(self.dataset.max_refetch + 1):
+            item = self.pair(*self._draw(idx))
+            if item is not None:
+                return item
+            idx = np.random.randint(len(self))
+        raise UserError(f'{self.dataset.root}: the pipeline drops every query; take transforms out that drop boxes')
+
+    def _draw(self, idx: int) -> tuple[int, int, int]:
+        """Query image, person and gallery image."""
+        gallery = self.galleries[idx]
+        if np.random.random() < self.positive_fraction:
+            pid = np.random.choice(self.candidates[gallery])
+            images = [image for image in self.images_of[pid] if image != gallery]
+        else:
+            pid = np.random.choice([pid for pid in self.images_of if pid not in self.people[gallery]])
+            images = self.images_of[pid]
+        return int(np.random.choice(images)), int(pid), gallery
+
+    def pair(self, query: int, pid: int, gallery: int) -> dict | None:
+        """Load a given pair.
+
+        Args:
+            query: Position of the query image in the data set.
+            pid: Whom to look for.
+            gallery: Position of the gallery image in the data set.
+
+        Returns:
+            The item; None if an image is skipped or the pipeline drops the query.
+
+        Raises:
+            UserError: If the person is not labelled in the query image.
+        """
+        if pid not in self.people[query]:
+            name = self.dataset.get_data_info(query)['img_name']
+            raise UserError(f'query in {name}: nobody there has identity {pid}; a query needs an identity, 0 or above')
+        items = dict(query=self.dataset.prepare_data(query), gallery=self.dataset.prepare_data(gallery))
+        if None in items.values():
+            return None
+        instance = _query_instance(items['query']['data_samples'], pid)
+        if instance is None:
+            return None
+        items['query']['data_samples'].query_instances = instance
+        return {key: {branch: item[key] for branch, item in items.items()} for key in ('inputs', 'data_samples')}
+
+
+def _labelled(info: dict) -> set[int]:
+    return {person['pid'] for person in info['instances'] if person['pid'] >= 0}
+
+
+def _query_instance(sample: DetDataSample, pid: int) -> InstanceData | None:
+    """The query's box after the pipeline, found by its identity, so that it follows a flip or crop; None if dropped."""
+    people = sample.gt_instances[sample.gt_instances.pids == pid][:1]
+    boxes = get_box_tensor(people.bboxes)
+    # Resizing cuts boxes at the edge of the image: nothing is left of one outside.
+    inside = (boxes[:, :2] < boxes[:, 2:]).all(dim=1)
+    return InstanceData(bboxes=boxes, pids=people.pids) if inside.any() else None
