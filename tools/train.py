@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from mmps_kd.engine.checkpoint import checkpoints_by_age, require_writable
 from mmps_kd.engine.launch import load_config, prepare_process_group
 from mmps_kd.errors import UserError, run_tool
 
@@ -49,17 +50,26 @@ def build_config(args: argparse.Namespace) -> Config:
             raise UserError(f'{args.config} has no auto_scale_lr.base_batch_size: set it, or leave out --auto-scale-lr')
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        if cfg.load_from is not None and not Path(cfg.load_from).is_file():
-            raise UserError(f'--resume: there is no checkpoint {cfg.load_from}')
+        resume(cfg, args.resume)
     return cfg
+
+
+def resume(cfg: Config, checkpoint: str) -> None:
+    """Let the run go on from a checkpoint; 'auto': from the newest of its work dir, where there is one."""
+    if checkpoint != 'auto':
+        if not Path(checkpoint).is_file():
+            raise UserError(f'--resume: there is no checkpoint {checkpoint}')
+        cfg.resume, cfg.load_from = True, checkpoint
+    elif cfg.get('load_from') is None or checkpoints_by_age(Path(cfg.work_dir)):
+        # Otherwise this is the first start of a run that has weights to start from.
+        cfg.resume, cfg.load_from = True, None
 
 
 def main() -> None:
     """Train."""
     args = parse_args()
     cfg = build_config(args)
+    require_writable(cfg.work_dir)
     prepare_process_group(cfg)
     Runner.from_cfg(cfg).train()
 

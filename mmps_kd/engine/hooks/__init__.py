@@ -1,8 +1,21 @@
 """Hooks of training and testing."""
 
+from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .distillation_diagnostics_hook import DistillationDiagnosticsHook
 from .distillation_hook import DistillationHook
 from .identity_check_hook import IdentityCheckHook
+from .interrupt_hook import InterruptHook
 from .lut_hook import LUTHook
+from .resume_hook import ResumeHook
 from .visualization_hook import PersonSearchVisualizationHook
 
-__all__ = ['DistillationHook', 'IdentityCheckHook', 'LUTHook', 'PersonSearchVisualizationHook']
+__all__ = [
+    'AtomicCheckpointHook',
+    'DistillationDiagnosticsHook',
+    'DistillationHook',
+    'IdentityCheckHook',
+    'InterruptHook',
+    'LUTHook',
+    'PersonSearchVisualizationHook',
+    'ResumeHook',
+]

@@ -5,9 +5,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmps_kd.errors import UserError
-from mmps_kd.models.distillers import PersonSearchDistiller
 
-from .unwrap import unwrapped_model
+from .unwrap import unwrapped_distiller
 
 
 @HOOKS.register_module()
@@ -19,13 +18,13 @@ class DistillationHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Print the objective."""
-        distiller = _distiller(runner)
+        distiller = unwrapped_distiller(runner)
         if distiller is not None:
             runner.logger.info(f'objective: {distiller.objective()}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Record who taught."""
-        distiller = _distiller(runner)
+        distiller = unwrapped_distiller(runner)
         if distiller is not None:
             checkpoint['meta']['teachers'] = distiller.teachers()
 
@@ -35,7 +34,7 @@ class DistillationHook(Hook):
         Raises:
             UserError: If a run is resumed with another teacher or table.
         """
-        distiller = _distiller(runner)
+        distiller = unwrapped_distiller(runner)
         before = checkpoint.get('meta', {}).get('teachers')
         if distiller is None or before is None or not runner._resume:
             return
@@ -45,8 +44,3 @@ class DistillationHook(Hook):
                     f'the run to resume had {role} {before.get(role)}, the config has {teacher}: name the same file, '
                     'or start a new run with load_from'
                 )
-
-
-def _distiller(runner: Runner) -> PersonSearchDistiller | None:
-    model = unwrapped_model(runner)
-    return model if isinstance(model, PersonSearchDistiller) else None

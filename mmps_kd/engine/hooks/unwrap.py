@@ -4,7 +4,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmps_kd.models.distillers import PersonSearchDistiller
+
 
 def unwrapped_model(runner: Runner) -> nn.Module:
     """The runner's model, out of the wrapper that distributed training puts around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def unwrapped_distiller(runner: Runner) -> PersonSearchDistiller | None:
+    """The runner's model if it learns from teachers; None for a plain student."""
+    model = unwrapped_model(runner)
+    return model if isinstance(model, PersonSearchDistiller) else None

@@ -9,8 +9,8 @@ from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol, rank_gallery
-from mmps_kd.evaluation.metrics import SearchMetric
+from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
+from mmps_kd.evaluation.metrics import QueryGuidedSearchMetric, SearchMetric
 from mmps_kd.visualization import RankingPicture, draw_ranking
 
 
@@ -35,12 +35,12 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
             return
         dataset = runner.test_dataloader.dataset
         protocol = next(iter(dataset.metainfo['evaluation'].protocols.values()))
-        metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, SearchMetric))
+        metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, SearchMetric | QueryGuidedSearchMetric))
         out_dir = Path(runner.work_dir, runner.timestamp, self.test_out_dir, 'rankings')
         out_dir.mkdir(parents=True, exist_ok=True)
         queries = np.unique(np.linspace(0, protocol.num_queries - 1, self.num_queries).round().astype(int)).tolist()
         for query in queries:
-            ranked = rank_gallery(metric.last_results, protocol, query, score_thr=metric.score_thr, topk=self.topk)
+            ranked = metric.rank(query, self.topk)
             picture = _picture(Path(dataset.data_prefix['img']), protocol, query, ranked)
             picture.save(out_dir / f'query_{query:04d}.png')
         runner.logger.info(f'rankings of {len(queries)} queries are drawn in {out_dir}')
@@ -48,7 +48,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
 
 def _picture(img_root: Path, protocol: SearchProtocol, query: int, ranked: RankedBoxes):
     def read(name: str) -> np.ndarray:
-        return mmcv.imread(str(img_root / name), channel_order='rgb')
+        return mmcv.imread(str(img_root / name), 'color_ignore_orientation', channel_order='rgb')
 
     rows = zip(ranked.image_names, ranked.boxes, ranked.similarities, ranked.is_match, strict=True)
     title = (
