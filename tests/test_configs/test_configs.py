@@ -1,5 +1,7 @@
 """Every config in configs/ is built and makes one training step and one prediction."""
 
+import functools
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,14 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
+from mmps_kd.models import QEEPS
+from mmps_kd.models.distillers import LookUpTable, PersonSearchDistiller, identities_sha256, save_lut
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(p for p in ROOT.glob('configs/*/*.py') if p.parent.name != '_base_')
 PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
+PAIRS = [([20, 10, 50, 90], pids[0], boxes, pids) for boxes, pids in PEOPLE]
+PROPOSALS = [[12, 10, 42, 90], [58, 18, 88, 90], [22, 14, 54, 90], [0, 0, 30, 40], [90, 10, 120, 90], [40, 50, 70, 95]]
 
 
 def without_pretrained_weights(cfg):
@@ -25,14 +30,26 @@ def without_pretrained_weights(cfg):
     return cfg
 
 
-def with_teachers(cfg, folder):
-    """Write what a distillation config reads: the weights of an untrained teacher, a table of random rows."""
+@pytest.fixture(scope='session')
+def write_teacher():
+    """Write the weights of an untrained teacher, once for each teacher config."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        @functools.cache
+        def write(config):
+            torch.manual_seed(1)
+            state = MODELS.build(Config.fromfile(config).model).state_dict()
+            checkpoint = f'{folder}/{Path(config).stem}.pth'
+            torch.save(dict(state_dict=state, meta={}), checkpoint)
+            return dict(config=config, checkpoint=checkpoint)
+
+        yield write
+
+
+def with_teachers(cfg, write_teacher, folder):
+    """Write what a distillation config reads: an untrained teacher, a table of random rows."""
     if 'teacher' in cfg.model:
-        teacher = Config.fromfile(ROOT / cfg.model.teacher.config).model
-        torch.manual_seed(1)
-        state = MODELS.build(teacher).state_dict()
-        cfg.model.teacher = dict(config=str(ROOT / cfg.model.teacher.config), checkpoint=str(folder / 'teacher.pth'))
-        torch.save(dict(state_dict=state, meta={}), folder / 'teacher.pth')
+        cfg.model.teacher = write_teacher(str(ROOT / cfg.model.teacher.config))
     if 'lut' in cfg.model:
         size = cfg.model.roi_head.reid_head.loss_oim.num_identities
         dim = cfg.model.roi_head.reid_head.feat_channels
@@ -43,20 +60,42 @@ def with_teachers(cfg, folder):
     return cfg
 
 
+def fix_proposals(rpn_head, patch):
+    """Exchange the proposals: an untrained RPN's scores are so close that rounding decides which RoIs are sampled."""
+    propose = rpn_head.predict_by_feat
+
+    def fixed(*args, **kwargs):
+        boxes = torch.tensor(PROPOSALS, dtype=torch.float32)
+        scores, labels = torch.ones(len(boxes)), torch.zeros(len(boxes), dtype=torch.long)
+        return [InstanceData(bboxes=boxes.clone(), scores=scores, labels=labels) for _ in propose(*args, **kwargs)]
+
+    patch.setattr(rpn_head, 'predict_by_feat', fixed)
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT / 'configs')))
-def test_one_step(path, make_batch, tmp_path):
-    cfg = with_teachers(Config.fromfile(path), tmp_path)
-    cfg.model.train_cfg.rcnn.sampler.num = 8  # for speed; nothing else is changed
+def test_one_step(path, make_batch, make_pairs, write_teacher, tmp_path, monkeypatch, golden_losses):
+    cfg = with_teachers(Config.fromfile(path), write_teacher, tmp_path)
+    # For speed; nothing else is changed.
+    cfg.model.train_cfg.rcnn.sampler.num = 8
+    cfg.model.test_cfg.rpn.max_per_img = 8
     torch.manual_seed(0)
     model = MODELS.build(without_pretrained_weights(cfg.model))
     model.init_weights()
-    data = model.data_preprocessor(make_batch(PEOPLE), training=True)
-    losses = model(**data, mode='loss')
-    total, _ = model.parse_losses(losses)
+    # As the runner does: only then batch norms that are to stay frozen are.
+    model.train()
+    batch = make_pairs(PAIRS) if isinstance(model, QEEPS) else make_batch(PEOPLE)
+    data = model.data_preprocessor(batch, training=True)
+    with monkeypatch.context() as patch:
+        fix_proposals(model.rpn_head, patch)
+        losses = model(**data, mode='loss')
+    total, logged = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
     missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert missing == []
+    if isinstance(model, PersonSearchDistiller):
+        values = {name: value.item() for name, value in logged.items() if '/loss' in name}
+        golden_losses.check(path.relative_to(ROOT).as_posix(), values)
     if path.parent.name == 'detector':
         return
 
@@ -74,6 +113,17 @@ def test_parts_outside_the_model_exist(path):
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
-    assert cfg.train_dataloader.dataset.split == 'train'
+    train = cfg.train_dataloader.dataset
+    assert train.get('dataset', train).split == 'train'
     assert cfg.test_dataloader.dataset.split == 'test'
     assert cfg.test_dataloader.dataset.test_mode
+
+
+def test_golden_losses_are_of_configs_that_exist(golden_losses):
+    assert [config for config in golden_losses.values if not (ROOT / config).is_file()] == []
+
+
+@pytest.mark.parametrize('path', [path for path in CONFIGS if 'mobilenetv2' in path.name], ids=lambda p: p.name)
+def test_the_guide_to_new_backbones_shows_the_configs(path):
+    shown = ''.join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith('#'))
+    assert f'```python\n{shown}```' in (ROOT / 'docs/new_backbone.md').read_text()
