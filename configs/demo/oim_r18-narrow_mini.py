@@ -75,4 +75,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
     dict(type='MultiStepLR', by_epoch=True, milestones=[8], gamma=0.1),
 ]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))

@@ -1,0 +1,225 @@
+"""A data set with everything wrong, and sound ones."""
+
+import json
+import runpy
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmps_kd.datasets.synthetic import write_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = 'tools/dataset_tools/check_dataset.py'
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def check(monkeypatch, tmp_path, capsys):
+    """``check(layout, root, *options)``: exit code, lines on stdout and the report, None without one."""
+
+    def check(*arguments):
+        out = tmp_path / 'report.json'
+        out.unlink(missing_ok=True)
+        monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, arguments), '--out', str(out), '--jobs', '2'])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / TOOL), run_name='__main__')
+        report = json.loads(out.read_text()) if out.exists() else None
+        return stopped.value.code, capsys.readouterr().out.splitlines(), report
+
+    return check
+
+
+def findings(report, serious):
+    return {(f['split'], f['what'], f['file']) for f in report['findings'] if f['serious'] is serious}
+
+
+def counts(report):
+    return {(c['split'], c['what']): c['found'] for c in report['counts']}
+
+
+def write_custom(root, files, train, test, queries=()):
+    """Files: name to bytes or array; people: (image, x, y, w, h, person id or None)."""
+    (root / 'images').mkdir(parents=True)
+    for name, content in files.items():
+        if content is None:
+            continue
+        if not isinstance(content, bytes):
+            content = cv2.imencode(Path(name).suffix, content)[1].tobytes()
+        (root / 'images' / name).write_bytes(content)
+    for split, people in (('train', train), ('test', test)):
+        names = sorted({name for name, *_ in people})
+        images = [dict(id=i, file_name=name) for i, name in enumerate(names)]
+        annotations = [
+            dict(id=n, image_id=names.index(name), bbox=box) | ({} if pid is None else dict(person_id=pid))
+            for n, (name, *box, pid) in enumerate(people)
+            if box
+        ]
+        (root / f'{split}.json').write_text(json.dumps(dict(images=images, annotations=annotations)))
+    (root / 'queries.txt').write_text(''.join(f'{line}\n' for line in queries))
+
+
+def as_bytes(path, **options):
+    Image.fromarray(NOISE).convert(options.pop('mode', 'RGB')).save(path, **options)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """A custom data set in which everything is wrong once."""
+    jpeg = cv2.imencode('.jpg', NOISE)[1].tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = dict(save_all=True, append_images=[Image.fromarray(NOISE[::-1])])
+    files = {
+        'fine.jpg': NOISE,
+        'both.jpg': NOISE,
+        'missing.jpg': None,
+        'empty.jpg': b'',
+        'truncated.jpg': jpeg[: len(jpeg) // 2],
+        'page.jpg': b'<html>404</html>',
+        'grey.jpg': as_bytes(tmp_path / 'g.jpg', mode='L'),
+        'cmyk.jpg': as_bytes(tmp_path / 'c.jpg', mode='CMYK'),
+        'grey16.png': NOISE[..., 0].astype(np.uint16),
+        'turned.jpg': as_bytes(tmp_path / 't.jpg', exif=exif),
+        'animated.gif': as_bytes(tmp_path / 'a.gif', **frames),
+        't1.jpg': NOISE,
+        't2.jpg': NOISE,
+    }
+    train = [
+        *((name, 5, 5, 10, 20, 1) for name in files if name[0] != 't' or len(name) > 6),
+        ('fine.jpg', 79, 5, 10, 20, 2),
+        ('fine.jpg', 5, 5, 0, 20, 1),
+        ('fine.jpg', 80, 5, 10, 20, 1),
+        ('nobody.jpg', None),
+        ('strangers.jpg', 1, 1, 5, 5, None),
+    ]
+    files |= {'nobody.jpg': NOISE, 'strangers.jpg': NOISE}
+    test = [
+        ('both.jpg', 5, 5, 10, 20, 1),
+        ('t1.jpg', 5, 5, 10, 20, 1),
+        ('t2.jpg', 5, 5, 10, 20, 9),
+        ('t1.jpg', 30, 5, 10, 20, 9),
+    ]
+    write_custom(tmp_path / 'bad', files, train, test, ['1 5 5 10 20 t1.jpg', '9 90 5 10 20 t2.jpg'])
+    return tmp_path / 'bad'
+
+
+def test_everything_wrong_is_found_once(check, bad):
+    code, lines, report = check('custom', bad, '--query-file', 'queries.txt')
+    assert code == 1
+    assert findings(report, serious=True) == {
+        ('train', 'missing image', 'missing.jpg'),
+        ('train', 'damaged image', 'empty.jpg'),
+        ('train', 'damaged image', 'truncated.jpg'),
+        ('train', 'damaged image', 'page.jpg'),
+        ('train', 'box of zero width or height: dropped', 'fine.jpg'),
+        ('train', 'box outside its image: dropped', 'fine.jpg'),
+        ('test', 'query box empty or outside its image', 't2.jpg'),
+        ('both', 'image in training and test', 'both.jpg'),
+    }
+    assert findings(report, serious=False) == {
+        ('train', 'not RGB of 8 bits: converted', 'grey.jpg'),
+        ('train', 'not RGB of 8 bits: converted', 'cmyk.jpg'),
+        ('train', 'not RGB of 8 bits: converted', 'grey16.png'),
+        ('train', 'EXIF says to turn it: read as stored', 'turned.jpg'),
+        ('train', 'animated: the first picture is taken', 'animated.gif'),
+        ('train', 'box hangs over the edge: cut', 'fine.jpg'),
+        ('train', 'nobody in it', 'nobody.jpg'),
+        ('train', 'only unlabelled people in it', 'strangers.jpg'),
+        ('train', 'identity seen in one image only', 'fine.jpg'),
+        ('both', 'identity in training and test', 'identity 1'),
+    }
+    assert len(report['findings']) == 18
+    problems = [line for line in lines if line.startswith(('train: ', 'test: ', 'both: '))]
+    assert len(problems) == 8 and lines[-1] == '8 problems'
+    assert any('fine.jpg: box outside its image: dropped: [80.0, 5.0, 90.0, 25.0]' in line for line in problems)
+    assert counts(report)['train', 'images'] == 13 and counts(report)['test', 'queries'] == 2
+
+
+def test_one_split_can_be_asked_for(check, bad):
+    code, _, report = check('custom', bad, '--query-file', 'queries.txt', '--split', 'test')
+    assert code == 1 and {f['split'] for f in report['findings']} == {'test'}
+
+
+@pytest.mark.parametrize('layout', ['cuhk-sysu', 'prw'])
+def test_synthetic_data_is_sound_and_differs_from_the_official(check, tmp_path, layout):
+    root = tmp_path / layout
+    write_dataset(root, layout, 'tiny')
+    code, lines, report = check(layout, root)
+    assert code == 0 and findings(report, serious=True) == set()
+    official = [c for c in report['counts'] if c['official'] is not None]
+    assert len(official) == 4
+    assert '\n'.join(lines).count('differs from the official data set') == 4
+    assert counts(report)['train', 'images'] + counts(report)['test', 'images'] == 24
+    assert lines[-1] == 'no problems'
+
+
+def test_damage_in_an_official_layout(check, tmp_path):
+    root = tmp_path / 'cuhk'
+    write_dataset(root, 'cuhk-sysu', 'tiny')
+    first = sorted((root / 'Image/SSM').iterdir())[0]
+    first.write_bytes(first.read_bytes()[:3000])
+    (root / 'annotation/test/train_test/TestG50.mat').write_bytes(b'no such thing')
+    code, lines, report = check('cuhk-sysu', root)
+    assert code == 1
+    what = Counter(f['what'] for f in report['findings'] if f['serious'])
+    assert what['annotations cannot be used'] == 1
+    assert any('TestG50.mat is truncated, damaged or not the official file' in line for line in lines)
+    assert [f['file'] for f in report['findings'] if f['what'] == 'damaged image'] in ([first.name], [])
+
+
+def test_a_missing_folder_is_one_line(check, tmp_path):
+    assert check('prw', tmp_path / 'nowhere')[0] == f'error: data set {tmp_path / "nowhere"}: no such folder'
+
+
+def test_hostile_names_leave_the_terminal_alone(check, bad):
+    content = json.loads((bad / 'train.json').read_text())
+    content['images'][0]['file_name'] = '\x1b[2Jwiped\n.jpg'
+    (bad / 'train.json').write_text(json.dumps(content))
+    code, lines, _ = check('custom', bad)
+    assert code == 1 and not any('\x1b' in line for line in lines)
+    assert any(r"names '\x1b[2Jwiped\n.jpg': names are relative to the image folder" in line for line in lines)
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+from mmps_kd.datasets.checks import images
+original, calls = images.inspect_image, []
+
+def interrupt(*arguments):
+    calls.append(arguments)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(*arguments)
+
+images.inspect_image = interrupt
+sys.argv = ['check_dataset.py', *sys.argv[1:]]
+try:
+    runpy.run_path({tool!r}, run_name='__main__')
+finally:
+    print(len(calls), 'images')
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_once_and_writes_nothing(tmp_path):
+    files = {f'{i}.png': NOISE for i in range(400)}
+    write_custom(tmp_path / 'data', files, [(name, 1, 1, 9, 9, 1) for name in files], [])
+    command = [sys.executable, '-c', INTERRUPTED.format(tool=str(ROOT / TOOL)), 'custom', str(tmp_path / 'data')]
+    command += ['--split', 'train', '--jobs', '1', '--out', str(tmp_path / 'report.json')]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == 'stopped: nothing is reported'
+    assert 'Traceback' not in done.stderr and not (tmp_path / 'report.json').exists()
+    assert int(done.stdout.split()[-2]) < 400

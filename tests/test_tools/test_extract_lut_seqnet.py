@@ -1,0 +1,88 @@
+"""A SeqNet as the teacher of identities: its table is made by the same tool."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmps_kd.apis.lut_extraction import build_train_set
+from mmps_kd.models.distillers import load_lut
+from mmps_kd.models.trained import load_teacher
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs/demo/seqnet_r18-quarter_mini.py'
+LUT_KEY = 'roi_head.reid_head.loss_oim.lut'
+
+
+@pytest.fixture(scope='module')
+def overrides(tiny_cuhk_sysu):
+    return {
+        'model.roi_head.reid_head.loss_oim.num_identities': 6,
+        'train_dataloader.dataset.data_root': str(tiny_cuhk_sysu),
+        'test_dataloader.num_workers': 0,
+        'test_dataloader.persistent_workers': False,
+    }
+
+
+@pytest.fixture(scope='module')
+def cfg(overrides):
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(overrides)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def teacher(cfg, tmp_path_factory):
+    """An untrained teacher's checkpoint as the runner writes one, its table filled."""
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    state_dict = MODELS.build(cfg.model).state_dict()
+    state_dict[LUT_KEY] = 3 * torch.randn(6, 128)
+    path = tmp_path_factory.mktemp('teacher') / 'epoch_1.pth'
+    torch.save(dict(state_dict=state_dict, meta=dict(dataset_meta=build_train_set(cfg).metainfo)), path)
+    return path
+
+
+@pytest.fixture
+def extract(monkeypatch, overrides, teacher, tmp_path):
+    """Run the tool; returns the table."""
+
+    def run(source):
+        options = [f'{key}={value}' for key, value in overrides.items()]
+        out = tmp_path / 'lut.safetensors'
+        arguments = [CONFIG, teacher, '--out', out, '--source', source, '--cfg-options', *options]
+        monkeypatch.setattr(sys, 'argv', ['extract_lut.py', *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / 'tools/extract_lut.py'), run_name='__main__')
+        assert stopped.value.code == 0
+        return load_lut(out)
+
+    return run
+
+
+def test_memory(extract, teacher):
+    stored = torch.load(teacher, weights_only=True)['state_dict'][LUT_KEY]
+    assert torch.equal(extract('memory').rows, F.normalize(stored, dim=1))
+
+
+def test_boxes_are_embedded_by_the_second_stage(extract, cfg, teacher):
+    model = load_teacher(cfg, torch.load(teacher, weights_only=True)['state_dict'], 'teacher')
+    sums = np.zeros((6, 128))
+    for sample in build_train_set(cfg):
+        data = model.data_preprocessor(dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']]), False)
+        people = data['data_samples'][0].gt_instances
+        with torch.no_grad():
+            rois = F.pad(people.bboxes, (1, 0))
+            _, embeddings, _ = model.roi_head._second_forward(model.extract_feat(data['inputs']), rois)
+        for embedding, pid in zip(embeddings.double().numpy(), people.pids.tolist(), strict=True):
+            if pid >= 0:
+                sums[pid] += embedding / np.linalg.norm(embedding)
+    expected = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    assert extract('boxes').rows.numpy() == pytest.approx(expected, abs=1e-5)
