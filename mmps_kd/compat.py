@@ -64,7 +64,10 @@ def load_from_http(url: str, map_location: str | torch.device | None = 'cpu') ->
     """
 
     def download() -> Any:
-        return torch.hub.load_state_dict_from_url(url, map_location=map_location, weights_only=True)
+        try:
+            return torch.hub.load_state_dict_from_url(url, map_location=map_location, weights_only=True)
+        except OSError as error:
+            raise UserError(f'{url} cannot be downloaded: {error}') from None
 
     if not is_main_process():
         barrier()
@@ -89,6 +92,8 @@ def _as_data(name: str, load: Callable[[], Any]) -> Any:
     allow_checkpoint_classes()
     try:
         return load()
+    except UserError:
+        raise
     except Exception as error:  # a damaged file makes the unpickler raise anything from KeyError to UnicodeDecodeError
         kind = type(error).__name__
         raise UserError(f'checkpoint {name} cannot be read ({kind}): it is damaged or holds more than data') from None

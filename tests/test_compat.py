@@ -7,7 +7,8 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import HOOKS, MODELS
 
-from mmps_kd.compat import add_config_scope, allow_checkpoint_classes
+from mmps_kd.compat import add_config_scope, allow_checkpoint_classes, load_from_http
+from mmps_kd.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,9 @@ def test_config_scope_reaches_the_parts_of_mmdet_and_mmengine():
     assert MODELS.build({'type': 'IoULoss', '_scope_': 'mmps_kd'}).__class__.__module__.startswith('mmdet.')
     assert HOOKS.build({'type': 'NumClassCheckHook', '_scope_': 'mmps_kd'}).__class__.__module__.startswith('mmdet.')
     assert HOOKS.build({'type': 'EMAHook', '_scope_': 'mmps_kd'}).__class__.__module__.startswith('mmengine.')
+
+
+def test_no_network_is_said():
+    # A port of this machine that nothing listens on.
+    with pytest.raises(UserError, match=r'^http://127\.0\.0\.1:9/absent\.pth cannot be downloaded: .*refused'):
+        load_from_http('http://127.0.0.1:9/absent.pth')

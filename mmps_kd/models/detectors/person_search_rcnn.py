@@ -50,7 +50,7 @@ class PersonSearchRCNN(FasterRCNN):
         """
         try:
             super().init_weights()
-        except (OSError, ImportError) as error:
+        except (OSError, ImportError, UserError) as error:
             sources = {m.init_cfg['checkpoint'] for m in self.modules() if 'checkpoint' in (_init_cfg(m) or {})}
             raise UserError(
                 f'pretrained weights could not be loaded ({error}): make {", ".join(sorted(sources))} reachable, or '
