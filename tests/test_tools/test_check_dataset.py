@@ -195,6 +195,8 @@ def test_hostile_names_leave_the_terminal_alone(check, bad):
 INTERRUPTED = """
 import os, runpy, signal, sys
 from mmps_kd.datasets.checks import images
+# A shell's background job, which tests may be part of, starts with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 original, calls = images.inspect_image, []
 
 def interrupt(*arguments):
