@@ -83,7 +83,7 @@ class BasePersonSearchDataset(BaseDetDataset):
         if self.split == 'test':
             _require_listed(found, people)
             self._metainfo['evaluation'] = found
-            return self._data_infos(people, people.pids, _queries_by_image(next(iter(found.protocols.values()))))
+            return self._data_infos(people, people.pids, _queries_by_image(found.main))
         self._tell_of_rare_people(people)
         rows, identities = _relabel(people.pids)
         names = identities if found is None else found[identities]
@@ -188,7 +188,7 @@ def _require_listed(evaluation: EvaluationSet, people: Annotations) -> None:
             raise UserError(
                 f'protocol {name} names {unlisted[0]}, which is not among the test images; get both from one place'
             )
-    main = next(iter(evaluation.protocols.values()))
+    main = evaluation.main
     wrong = np.flatnonzero(queries_outside(main, people))
     if len(wrong):
         raise UserError(

@@ -58,7 +58,7 @@ def check_folder(layout: Layout, root: Path, jobs: int, options: dict[str, dict[
             report.findings.append(Finding(split, 'annotations cannot be used', str(root), str(error)))
             continue
         splits[split] = people
-        protocol = next(iter(found.protocols.values())) if split == 'test' else None
+        protocol = found.main if split == 'test' else None
         report.counts.update(_count(split, people, protocol))
         report.findings += _check_split(split, Path(dataset.data_prefix['img']), people, protocol, jobs)
     if splits.keys() >= {'train', 'test'}:

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import mmcv
 import numpy as np
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.registry import HOOKS
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from mmps_kd.datasets.image_files import decode_scene
 from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
-from mmps_kd.evaluation.metrics import QueryGuidedSearchMetric, SearchMetric
+from mmps_kd.evaluation.metrics import BaseSearchMetric
 from mmps_kd.visualization import RankingPicture, draw_ranking
 
 
@@ -34,8 +34,8 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
         if not self.draw or self.test_out_dir is None or not is_main_process():
             return
         dataset = runner.test_dataloader.dataset
-        protocol = next(iter(dataset.metainfo['evaluation'].protocols.values()))
-        metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, SearchMetric | QueryGuidedSearchMetric))
+        protocol = dataset.metainfo['evaluation'].main
+        metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, BaseSearchMetric))
         out_dir = Path(runner.work_dir, runner.timestamp, self.test_out_dir, 'rankings')
         out_dir.mkdir(parents=True, exist_ok=True)
         queries = np.unique(np.linspace(0, protocol.num_queries - 1, self.num_queries).round().astype(int)).tolist()
@@ -48,7 +48,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
 
 def _picture(img_root: Path, protocol: SearchProtocol, query: int, ranked: RankedBoxes):
     def read(name: str) -> np.ndarray:
-        return mmcv.imread(str(img_root / name), 'color_ignore_orientation', channel_order='rgb')
+        return decode_scene(img_root / name)[..., ::-1]
 
     rows = zip(ranked.image_names, ranked.boxes, ranked.similarities, ranked.is_match, strict=True)
     title = (

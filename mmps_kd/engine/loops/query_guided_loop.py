@@ -69,7 +69,7 @@ class QueryGuidedLoop:
     @property
     def protocol(self) -> SearchProtocol:
         """The main protocol of the dataset."""
-        return next(iter(self.dataloader.dataset.metainfo['evaluation'].protocols.values()))
+        return self.dataloader.dataset.metainfo['evaluation'].main
 
     def run(self) -> dict[str, float]:
         """Predict and score all pairs of the protocol."""

@@ -81,6 +81,11 @@ class EvaluationSet(_Immutable):
     protocols: dict[str, SearchProtocol]
     ground_truth: GroundTruth | None = None
 
+    @property
+    def main(self) -> SearchProtocol:
+        """The main protocol."""
+        return next(iter(self.protocols.values()))
+
 
 @dataclass(frozen=True, eq=False)
 class QueryContext(_Immutable):

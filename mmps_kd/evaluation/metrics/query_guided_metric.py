@@ -1,29 +1,18 @@
 """Search mAP and top-k of query-guided models for MMEngine's evaluator."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from mmdet.registry import METRICS
-from mmengine.evaluator import BaseMetric
 
-from mmps_kd.errors import UserError
-
-from ..functional import (
-    EvaluationSet,
-    PairResults,
-    RankedBoxes,
-    SearchProtocol,
-    evaluate_pairs,
-    rank_pairs,
-    save_pairs,
-)
+from ..functional import PairResults, RankedBoxes, evaluate_pairs, rank_pairs, save_pairs
+from .base_search_metric import BaseSearchMetric
 from .tables import print_table, search_figures, search_header, table_row
 
 
 @METRICS.register_module()
-class QueryGuidedSearchMetric(BaseMetric):
+class QueryGuidedSearchMetric(BaseSearchMetric):
     """Evaluate a query-guided model on the main protocol that the dataset brings along.
 
     To be used with :class:`QueryGuidedTestLoop` and :class:`QueryGuidedValLoop`: each sample carries
@@ -33,31 +22,8 @@ class QueryGuidedSearchMetric(BaseMetric):
     Figures, as fractions: ``mAP``, ``top1``, ...
 
     Args:
-        score_thr: Detections below it take no part in the search.
-        topk: Ranks k of the top-k figures.
-        out_file: Write the pairs to this npz file, an array for each field of :class:`PairResults`.
-        collect_device: See ``BaseMetric``.
-        prefix: See ``BaseMetric``.
+        **kwargs: As for :class:`BaseSearchMetric`; ``out_file`` gets an array for each field of :class:`PairResults`.
     """
-
-    default_prefix = 'search'
-
-    def __init__(
-        self,
-        score_thr: float = 0.5,
-        topk: Sequence[int] = (1, 5, 10),
-        out_file: str | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        if out_file is not None and not out_file.endswith('.npz'):
-            raise UserError(f'the results file {out_file} must end in .npz')
-        self.score_thr = score_thr
-        self.topk = tuple(topk)
-        self.out_file = out_file
-        self.last_results: PairResults | None = None
-        """The pairs of the last evaluation, on the main process: what pictures are drawn from."""
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the pairs of each image, as NumPy arrays."""
@@ -77,29 +43,24 @@ class QueryGuidedSearchMetric(BaseMetric):
                 )
             )
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Score all pairs.
+    def collate(self, results: list[dict]) -> PairResults:
+        """See :func:`collate_pairs`."""
+        return collate_pairs(results)
 
-        Returns:
-            Figures by name, fractions in 0..1.
-        """
-        self.last_results = collate_pairs(results)
-        if self.out_file is not None:
-            Path(self.out_file).parent.mkdir(parents=True, exist_ok=True)
-            save_pairs(self.out_file, self.last_results)
-        name, protocol = self._main_protocol()
-        figures = search_figures(evaluate_pairs(self.last_results, protocol, score_thr=self.score_thr, topk=self.topk))
-        print_table([search_header(self.topk), table_row(name, figures)])
+    def save(self, path: str) -> None:
+        """Write the pairs."""
+        save_pairs(path, self.last_results)
+
+    def score(self) -> dict[str, float]:
+        """Score all pairs of the main protocol."""
+        scores = evaluate_pairs(self.last_results, self.evaluation.main, score_thr=self.score_thr, topk=self.topk)
+        figures = search_figures(scores)
+        print_table([search_header(self.topk), table_row(next(iter(self.evaluation.protocols)), figures)])
         return figures
 
     def rank(self, query: int, topk: int) -> RankedBoxes:
-        """Rank the boxes that the last evaluation found for a query."""
-        _, protocol = self._main_protocol()
-        return rank_pairs(self.last_results, protocol, query, score_thr=self.score_thr, topk=topk)
-
-    def _main_protocol(self) -> tuple[str, SearchProtocol]:
-        evaluation: EvaluationSet = self.dataset_meta['evaluation']
-        return next(iter(evaluation.protocols.items()))
+        """Rank the boxes of a query's pairs."""
+        return rank_pairs(self.last_results, self.evaluation.main, query, score_thr=self.score_thr, topk=topk)
 
 
 def collate_pairs(results: list[dict]) -> PairResults:

@@ -1,17 +1,12 @@
 """Search mAP, top-k and detection figures for MMEngine's evaluator."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from mmdet.registry import METRICS
-from mmengine.evaluator import BaseMetric
-
-from mmps_kd.errors import UserError
 
 from ..functional import (
     CBGM,
-    EvaluationSet,
     RankedBoxes,
     SearchProtocol,
     SearchResults,
@@ -20,11 +15,12 @@ from ..functional import (
     rank_gallery,
     save_results,
 )
+from .base_search_metric import BaseSearchMetric
 from .tables import print_table, search_figures, search_header, table_row
 
 
 @METRICS.register_module()
-class SearchMetric(BaseMetric):
+class SearchMetric(BaseSearchMetric):
     """Evaluate person search on the protocols that the dataset brings along.
 
     The test dataset's ``metainfo['evaluation']`` holds the protocols and the annotated people; each sample carries
@@ -35,40 +31,19 @@ class SearchMetric(BaseMetric):
     there are several; ``det_ap``, ``det_recall``, ``det_recall_labelled`` where the annotations are at hand.
 
     Args:
-        score_thr: Detections below it take no part in the search.
-        det_score_thr: The same for the detection figures; ``score_thr`` if None.
-        topk: Ranks k of the top-k figures.
+        det_score_thr: Detections below it take no part in the detection figures; ``score_thr`` if None.
         cbgm: ``dict(k1=..., k2=...)`` to re-rank by context bipartite graph matching; None for none.
         weight_by_score: Multiply each similarity by the detection score (confidence-weighted similarity).
-        out_file: Write detections and embeddings to this npz file, for ``tools/eval_results.py``.
-        collect_device: See ``BaseMetric``.
-        prefix: See ``BaseMetric``.
+        **kwargs: As for :class:`BaseSearchMetric`; ``out_file`` is for ``tools/eval_results.py``.
     """
 
-    default_prefix = 'search'
-
     def __init__(
-        self,
-        score_thr: float = 0.5,
-        det_score_thr: float | None = None,
-        topk: Sequence[int] = (1, 5, 10),
-        cbgm: dict | None = None,
-        weight_by_score: bool = False,
-        out_file: str | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
+        self, det_score_thr: float | None = None, cbgm: dict | None = None, weight_by_score: bool = False, **kwargs
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        if out_file is not None and not out_file.endswith('.npz'):
-            raise UserError(f'the results file {out_file} must end in .npz')
-        self.score_thr = score_thr
-        self.det_score_thr = score_thr if det_score_thr is None else det_score_thr
-        self.topk = tuple(topk)
+        super().__init__(**kwargs)
+        self.det_score_thr = self.score_thr if det_score_thr is None else det_score_thr
         self.cbgm = None if cbgm is None else CBGM(**cbgm)
         self.weight_by_score = weight_by_score
-        self.out_file = out_file
-        self.last_results: SearchResults | None = None
-        """Detections and embeddings of the last evaluation, on the main process: what pictures are drawn from."""
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep what evaluation needs of each image, as NumPy arrays."""
@@ -85,29 +60,24 @@ class SearchMetric(BaseMetric):
                 )
             )
 
-    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Score the whole test set.
+    def collate(self, results: list[dict]) -> SearchResults:
+        """See :func:`collate_results`."""
+        return collate_results(results, self.evaluation.main)
 
-        Returns:
-            Figures by name, fractions in 0..1.
-        """
-        evaluation: EvaluationSet = self.dataset_meta['evaluation']
-        self.last_results = collate_results(results, next(iter(evaluation.protocols.values())))
-        if self.out_file is not None:
-            Path(self.out_file).parent.mkdir(parents=True, exist_ok=True)
-            save_results(self.out_file, self.last_results)
-        return self._score(self.last_results, evaluation)
+    def save(self, path: str) -> None:
+        """Write detections and embeddings."""
+        save_results(path, self.last_results)
 
     def rank(self, query: int, topk: int) -> RankedBoxes:
         """Rank the boxes that the last evaluation found for a query of the main protocol."""
-        protocol = next(iter(self.dataset_meta['evaluation'].protocols.values()))
-        return rank_gallery(self.last_results, protocol, query, score_thr=self.score_thr, topk=topk)
+        return rank_gallery(self.last_results, self.evaluation.main, query, score_thr=self.score_thr, topk=topk)
 
-    def _score(self, results: SearchResults, evaluation: EvaluationSet) -> dict[str, float]:
+    def score(self) -> dict[str, float]:
+        """Score the search under each protocol, and detection where the annotations are at hand."""
         figures, rows = {}, []
-        for name, protocol in evaluation.protocols.items():
+        for name, protocol in self.evaluation.protocols.items():
             scores = evaluate_search(
-                results,
+                self.last_results,
                 protocol,
                 score_thr=self.score_thr,
                 topk=self.topk,
@@ -118,11 +88,11 @@ class SearchMetric(BaseMetric):
             rows.append(table_row(name, search))
             if not figures:
                 figures.update(search)
-            if len(evaluation.protocols) > 1:
+            if len(self.evaluation.protocols) > 1:
                 figures.update({f'{name}/{key}': value for key, value in search.items()})
         print_table([search_header(self.topk), *rows])
-        if evaluation.ground_truth is not None:
-            det = evaluate_detection(results, evaluation.ground_truth, score_thr=self.det_score_thr)
+        if self.evaluation.ground_truth is not None:
+            det = evaluate_detection(self.last_results, self.evaluation.ground_truth, score_thr=self.det_score_thr)
             detection = dict(det_ap=det.ap, det_recall=det.recall, det_recall_labelled=det.recall_labelled)
             print_table([['detection (%)', 'AP', 'recall', 'recall labelled'], table_row('all people', detection)])
             figures.update(detection)

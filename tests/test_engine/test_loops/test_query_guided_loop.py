@@ -107,7 +107,7 @@ def sorted_pairs(results):
 
 def pairs_one_by_one(dataset, model):
     """Everything computed anew for each pair: (query, image, detections, boxes, similarities), sorted."""
-    protocol = next(iter(dataset.metainfo['evaluation'].protocols.values()))
+    protocol = dataset.metainfo['evaluation'].main
     index = {dataset.get_data_info(i)['img_name']: i for i in range(len(dataset))}
     listed = [
         (query, str(name))
