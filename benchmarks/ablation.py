@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
+from mmps_kd.engine.work_dir import last_checkpoint, last_test, last_validation
 from mmps_kd.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,9 +53,8 @@ def run(work_dir: Path, name: str, row: Row, seed: int) -> None:
     cfg.merge_from_dict(dict(model=row.model, randomness=dict(seed=seed), train_cfg=once))
     cfg.dump(folder / 'config.py')
     call(folder / 'train.log', 'tools/train.py', folder / 'config.py', '--work-dir', folder)
-    scalars = sorted(folder.glob('*/vis_data/scalars.json'))[-1].read_text().splitlines()
-    last = [json.loads(line) for line in scalars if 'search/mAP' in line][-1]
-    figures = {key.removeprefix('search/'): value for key, value in last.items() if key.startswith('search/')}
+    logged = last_validation(folder)
+    figures = {key.removeprefix('search/'): value for key, value in logged.items() if key.startswith('search/')}
     for column, overrides in row.tests.items():
         figures[column] = search_map(folder, column, overrides)
     (folder / 'figures.json').write_text(json.dumps(figures))
@@ -65,20 +65,12 @@ def search_map(folder: Path, name: str, overrides: Sequence[str]) -> float:
     out = folder / name
     arguments = (folder / 'config.py', last_checkpoint(folder), '--work-dir', out, '--cfg-options', *overrides)
     call(folder / f'{name}.log', 'tools/test.py', *arguments)
-    return json.loads(sorted(out.glob('*/*.json'))[-1].read_text())['search/mAP']
+    return last_test(out)['search/mAP']
 
 
 def run_dir(work_dir: Path, name: str, seed: int) -> Path:
     """Where a row's run of one seed is kept."""
     return work_dir / f'{name.replace(" ", "_")}_seed{seed}'
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of a run."""
-    pointer = folder / 'last_checkpoint'
-    if not pointer.is_file():
-        raise UserError(f'there is no trained model in {folder}: run make demo first')
-    return Path(pointer.read_text())
 
 
 def call(log: Path, tool: str, *arguments: object) -> None:

@@ -6,8 +6,9 @@ The teacher is the model of ``make demo`` (run that first). Rows that are done a
 import argparse
 from pathlib import Path
 
-from ablation import ROOT, Row, call, last_checkpoint, run_rows, table_lines
+from ablation import ROOT, Row, call, run_rows, table_lines
 
+from mmps_kd.engine.work_dir import last_checkpoint
 from mmps_kd.errors import UserError, run_tool
 
 DEMO = ROOT / 'work_dirs/demo'

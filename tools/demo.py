@@ -5,7 +5,6 @@ small student alone, with the teacher as detector, and with the table; draws ran
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from terminaltables import AsciiTable
 
 from mmps_kd.datasets.synthetic import write_dataset
 from mmps_kd.datasets.synthetic.sizes import dataset_size
+from mmps_kd.engine.work_dir import last_checkpoint, last_test, last_validation
 from mmps_kd.errors import UserError, run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +71,7 @@ def main() -> None:
     say(f'3/6  training the teacher: {TEACHER}')
     train_dir = args.work_dir / 'train'
     call('tools/train.py', TEACHER, '--work-dir', train_dir, '--cfg-options', *options)
-    checkpoint = Path((train_dir / 'last_checkpoint').read_text())
+    checkpoint = last_checkpoint(train_dir)
 
     say(f'4/6  evaluation of {checkpoint}')
     figures['teacher'] = evaluate(TEACHER, checkpoint, args.work_dir / 'test', options, '--show-dir', 'pictures')
@@ -121,8 +121,7 @@ def save_untrained(config: Path, path: Path, seed: int) -> None:
 def evaluate(config: Path, checkpoint: Path, work_dir: Path, options: list[str], *arguments: str) -> Figures:
     """Run tools/test.py and read the figures that it logged."""
     call('tools/test.py', config, checkpoint, '--work-dir', work_dir, *arguments, '--cfg-options', *options)
-    newest = sorted(work_dir.glob('*/*.json'))[-1]
-    return json.loads(newest.read_text())
+    return last_test(work_dir)
 
 
 def train_students(work_dir: Path, teacher: Path, table: Path, options: list[str]) -> dict[str, Figures]:
@@ -141,8 +140,7 @@ def train_students(work_dir: Path, teacher: Path, table: Path, options: list[str
         folder = student_dir(work_dir, name)
         arguments = (STUDENTS[name], '--work-dir', folder, '--cfg-options', *options, *own_options[name])
         call('tools/train.py', *arguments, say_only=name)
-        logged = sorted(folder.glob('*/vis_data/scalars.json'))[-1].read_text().splitlines()
-        return [line for line in map(json.loads, logged) if 'search/mAP' in line][-1]
+        return last_validation(folder)
 
     with ThreadPoolExecutor() as pool:
         return dict(zip(STUDENTS, pool.map(train, STUDENTS), strict=True))
