@@ -1,44 +1,14 @@
 # SeqNet on a feature pyramid: each RoI takes its features from the level that fits its size, two heads of fully
 # connected layers take the place of the two conv5. Not published: sampling and RPN are those of the pyramid's student.
-_base_ = 'person-search_r50-fpn.py'
+_base_ = ['person-search_r50-fpn.py', '../seqnet.py']
+
+seq_roi_head = _base_.seq_roi_head
+seq_roi_head.second_bbox_head.update(type='Shared2FCBBoxHead', in_channels=256, fc_out_channels=1024, roi_feat_size=7)
+second_training = _base_.second_training
+second_training.sampler.update(num=512, pos_fraction=0.25)
 
 model = dict(
-    roi_head=dict(
-        type='SeqRoIHead',
-        bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=10.0)),
-        second_bbox_head=dict(
-            type='Shared2FCBBoxHead',
-            with_cls=False,
-            in_channels=256,
-            fc_out_channels=1024,
-            roi_feat_size=7,
-            num_classes=1,
-            reg_class_agnostic=True,
-            loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
-        ),
-        reid_head=dict(
-            type='NormAwareReIDHead',
-            with_bn=True,
-            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-        ),
-        first_cls_score=True,
-    ),
-    train_cfg=dict(
-        rcnn=dict(
-            second=dict(
-                assigner=dict(
-                    type='MaxIoUAssigner',
-                    pos_iou_thr=0.5,
-                    neg_iou_thr=0.5,
-                    min_pos_iou=0.5,
-                    match_low_quality=False,
-                    ignore_iof_thr=-1,
-                ),
-                sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
-            ),
-        ),
-    ),
-    test_cfg=dict(
-        rcnn=dict(nms=dict(type='nms', iou_threshold=0.4), second=dict(nms=dict(type='nms', iou_threshold=0.5)))
-    ),
+    roi_head=seq_roi_head,
+    train_cfg=dict(rcnn=dict(second=second_training)),
+    test_cfg=dict(rcnn=dict(nms=dict(type='nms', iou_threshold=0.4), second=_base_.second_test)),
 )
