@@ -1,0 +1,50 @@
+"""Ablation of QEEPS on synthetic data: same seeds, same number of steps for every row.
+
+Needs the ``mini`` data of ``make demo``. Rows that are done are not run again.
+"""
+
+import argparse
+from pathlib import Path
+
+from ablation import ROOT, Row, run_rows, table_lines
+
+from mmps_kd.errors import run_tool
+
+PLAIN = ROOT / 'configs/demo/oim_r18-quarter_mini.py'
+QEEPS = ROOT / 'configs/demo/qeeps_r18-quarter_mini.py'
+COLUMNS = dict(
+    mAP='search mAP', top1='top-1', det_ap='detection AP', mAP_cosine='mAP, cosine', mAP_query_free='mAP, query-free'
+)
+QUERY_FREE = ['test_cfg.type=TestLoop', 'test_evaluator.type=SearchMetric']
+COSINE = ['model.qsim_net=None']
+
+OFF = dict(QSSE=dict(backbone=dict(qsse=None)), QRPN=dict(qrpn=None), QSimNet=dict(qsim_net=None))
+
+
+def rows() -> dict[str, Row]:
+    """The plain model, QEEPS, and QEEPS without each of its parts and without all of them."""
+    tests = dict(mAP_query_free=QUERY_FREE)
+    compared = dict(mAP_cosine=COSINE, **tests)
+    return {
+        'Detect+OIM': Row(PLAIN),
+        'QEEPS': Row(QEEPS, tests=compared),
+        'without QSSE': Row(QEEPS, OFF['QSSE'], compared),
+        'without QRPN': Row(QEEPS, OFF['QRPN'], compared),
+        'without QSimNet': Row(QEEPS, OFF['QSimNet'], tests),
+        'pairs alone': Row(QEEPS, OFF['QSSE'] | OFF['QRPN'] | OFF['QSimNet'], tests),
+    }
+
+
+def main() -> None:
+    """Run what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each')
+    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/qeeps_ablation')
+    args = parser.parse_args()
+    run_rows(args.work_dir, rows(), args.seeds, args.jobs)
+    print('\n'.join(table_lines(args.work_dir, list(rows()), args.seeds, COLUMNS)))
+
+
+if __name__ == '__main__':
+    run_tool(main)
