@@ -58,10 +58,11 @@ def models(work_dir: Path) -> dict[str, dict]:
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--student', type=Path, default=STUDENT_CONFIG, help='config of the plain student')
     parser.add_argument('--rows', nargs='+', help='names of rows beside plain; all by default')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each')
-    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/kd_ablation')
+    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/kd_ablation', help='one for each student')
     parser.add_argument('--out', type=Path, help='write the table (Markdown) to this file')
     return parser.parse_args()
 
@@ -78,7 +79,7 @@ def main() -> None:
         raise UserError(f'no row {unknown.pop()}: choose from {", ".join(changes)}')
     tests = dict(mAP_true_boxes=['model.test_cfg.true_boxes=True'])
     rows = {
-        name: Row(STUDENT_CONFIG, model, tests)
+        name: Row(args.student.resolve(), model, tests)
         for name, model in changes.items()
         if args.rows is None or name in ('plain', *args.rows)
     }

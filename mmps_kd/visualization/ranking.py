@@ -1,17 +1,17 @@
-"""The ranked strip of one query: the query in its scene, then the most similar people of the gallery."""
+"""The ranked strip of one query: the query in its scene, the most similar people of the gallery, then those missed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .style import AMBER, BLUE, EMPTY, GREEN, INK, MUTED, PAPER, RED, Colour, font
 
 CELL_WIDTH, CELL_HEIGHT = 120, 240
 MARGIN, FRAME, HEADER, CAPTION = 12, 4, 34, 42
-INK, MUTED, PAPER = (30, 30, 30), (110, 110, 110), (255, 255, 255)
-BLUE, GREEN, RED = (30, 100, 220), (20, 150, 60), (210, 40, 40)
+_VERDICTS = {True: (' ✓', GREEN), False: (' ✗', RED), None: ('', MUTED)}
 
 
 @dataclass
@@ -22,46 +22,79 @@ class RankingPicture:
         image: (H, W, 3) uint8 RGB scene.
         box: (4,) x1, y1, x2, y2 in its pixels.
         similarity: Dot product of the embeddings.
-        is_match: Whether it is the query's person.
+        is_match: Whether it is the query's person; None where nobody knows.
         name: Image name for the caption.
     """
 
     image: np.ndarray
     box: np.ndarray
     similarity: float
-    is_match: bool
+    is_match: bool | None
     name: str
 
 
-def draw_ranking(query_image: np.ndarray, query_box: np.ndarray, title: str, ranked: list[RankingPicture]) -> Image:
+@dataclass
+class MissedPicture:
+    """The query's person where the ranking that is shown does not have him.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB scene.
+        box: (4,) annotated x1, y1, x2, y2 in its pixels.
+        rank: Where the ranking has him, counted from 1; None if he was not detected.
+        name: Image name for the caption.
+    """
+
+    image: np.ndarray
+    box: np.ndarray
+    rank: int | None
+    name: str
+
+
+def draw_ranking(
+    query_image: np.ndarray,
+    query_box: np.ndarray,
+    title: str,
+    ranked: Sequence[RankingPicture],
+    missed: Sequence[MissedPicture] = (),
+) -> Image.Image:
     """Draw a query and its ranking.
 
     Args:
         query_image: (H, W, 3) uint8 RGB scene of the query.
         query_box: (4,) x1, y1, x2, y2 in its pixels, framed in blue.
         title: Text above the strip.
-        ranked: Most similar first; matches are framed in green, others in red.
+        ranked: Most similar first; matches are framed in green, others in red, in grey where nobody knows.
+        missed: Shown behind a line, framed in amber.
 
     Returns:
         PIL image.
     """
     scene = _scene(query_image, query_box)
-    width = scene.width + 3 * MARGIN + len(ranked) * (CELL_WIDTH + MARGIN)
+    step = CELL_WIDTH + MARGIN
+    first = scene.width + 3 * MARGIN
+    first_missed = first + len(ranked) * step + 2 * MARGIN
+    width = first_missed + len(missed) * step if missed else first + len(ranked) * step
+    heading = font(16, bold=True)
+    width = max(width, round(heading.getlength(title)) + 2 * MARGIN)
     canvas = Image.new('RGB', (width, HEADER + CELL_HEIGHT + CAPTION + MARGIN), PAPER)
     pen = ImageDraw.Draw(canvas)
-    pen.text((MARGIN, 9), title, INK, _font(16, bold=True))
+    pen.text((MARGIN, 9), title, INK, heading)
     canvas.paste(scene, (MARGIN, HEADER))
-    pen.text((MARGIN, HEADER + CELL_HEIGHT + 4), 'query', BLUE, _font(14, bold=True))
-    for rank, item in enumerate(ranked, start=1):
-        x = scene.width + 3 * MARGIN + (rank - 1) * (CELL_WIDTH + MARGIN)
-        colour = GREEN if item.is_match else RED
-        canvas.paste(_cell(item.image, item.box, colour), (x, HEADER))
-        pen.text((x, HEADER + CELL_HEIGHT + 4), f'{rank}  {item.similarity:.2f}', colour, _font(14, bold=True))
-        pen.text((x, HEADER + CELL_HEIGHT + 22), _shorten(item.name), MUTED, _font(12))
+    pen.text((MARGIN, HEADER + CELL_HEIGHT + 4), 'query', BLUE, font(14, bold=True))
+    for index, item in enumerate(ranked):
+        verdict, colour = _VERDICTS[item.is_match]
+        caption = f'{index + 1}  {item.similarity:.2f}{verdict}'
+        _add_cell(canvas, first + index * step, item, caption, colour)
+    for index, item in enumerate(missed):
+        caption = 'not detected' if item.rank is None else f'rank {item.rank}'
+        _add_cell(canvas, first_missed + index * step, item, caption, AMBER)
+    if missed:
+        line = first_missed - 3 * MARGIN // 2
+        pen.line((line, HEADER, line, HEADER + CELL_HEIGHT + CAPTION), MUTED, 1)
     return canvas
 
 
-def _scene(image: np.ndarray, box: np.ndarray) -> Image:
+def _scene(image: np.ndarray, box: np.ndarray) -> Image.Image:
     """The whole scene at the strip's height, the person framed."""
     factor = CELL_HEIGHT / image.shape[0]
     scene = Image.fromarray(image).resize((round(image.shape[1] * factor), CELL_HEIGHT), Image.LANCZOS)
@@ -69,7 +102,15 @@ def _scene(image: np.ndarray, box: np.ndarray) -> Image:
     return scene
 
 
-def _cell(image: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> Image:
+def _add_cell(canvas: Image.Image, x: int, item: RankingPicture | MissedPicture, caption: str, colour: Colour) -> None:
+    """Put a person and what there is to say below into the strip."""
+    pen = ImageDraw.Draw(canvas)
+    canvas.paste(_cell(item.image, item.box, colour), (x, HEADER))
+    pen.text((x, HEADER + CELL_HEIGHT + 4), caption, colour, font(14, bold=True))
+    pen.text((x, HEADER + CELL_HEIGHT + 22), _shorten(item.name), MUTED, font(12))
+
+
+def _cell(image: np.ndarray, box: np.ndarray, colour: Colour) -> Image.Image:
     """The person with a little context, fitted into a framed cell."""
     x1, y1, x2, y2 = box
     pad = 0.08 * max(x2 - x1, y2 - y1)
@@ -81,7 +122,7 @@ def _cell(image: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> I
     factor = min(room[0] / crop.width, room[1] / crop.height)
     crop = crop.resize((max(round(crop.width * factor), 1), max(round(crop.height * factor), 1)), Image.LANCZOS)
     cell = Image.new('RGB', (CELL_WIDTH, CELL_HEIGHT), colour)
-    cell.paste((235, 235, 235), (FRAME, FRAME, CELL_WIDTH - FRAME, CELL_HEIGHT - FRAME))
+    cell.paste(EMPTY, (FRAME, FRAME, CELL_WIDTH - FRAME, CELL_HEIGHT - FRAME))
     cell.paste(crop, ((CELL_WIDTH - crop.width) // 2, (CELL_HEIGHT - crop.height) // 2))
     return cell
 
@@ -89,10 +130,3 @@ def _cell(image: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> I
 def _shorten(name: str, limit: int = 17) -> str:
     name = Path(name).name
     return name if len(name) <= limit else '…' + name[1 - limit :]
-
-
-@lru_cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # DejaVu comes with matplotlib, so that every machine draws the same letters.
-    file = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / file), size)
