@@ -9,6 +9,8 @@ from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor
 
+from ..losses.ranks import mean_over_ranks
+
 
 @dataclass
 class RPNOutputs:
@@ -24,7 +26,8 @@ class RPNOutputs:
         label_weights: (B, n), above 0 for sampled anchors.
         bbox_targets: (B, n, 4) deltas to the assigned person.
         bbox_weights: (B, n, 4), above 0 for positive sampled anchors.
-        avg_factor: Number of sampled anchors in the batch; mmdet counts one positive at least for each image.
+        avg_factor: Number of sampled anchors in the batch; mmdet counts one positive at least for each image. In a
+            distributed run the mean over ranks.
         valid_flags: (B, n) bool, False for anchors of cells that are padding alone.
     """
 
@@ -35,7 +38,7 @@ class RPNOutputs:
     label_weights: list[Tensor]
     bbox_targets: list[Tensor]
     bbox_weights: list[Tensor]
-    avg_factor: int
+    avg_factor: int | Tensor
     valid_flags: list[Tensor]
 
 
@@ -68,8 +71,10 @@ class SampledRPNHead(RPNHead):
         num_anchors = [len(level) for level in anchors[0]]
         by_level = images_to_levels([torch.cat(levels) for levels in anchors], num_anchors)
         valid_by_level = images_to_levels([torch.cat(levels) for levels in valid_flags], num_anchors)
-        targets = self.get_targets(anchors, valid_flags, gt_instances, metas, batch_gt_instances_ignore=gt_ignore)
-        return by_level, *targets, valid_by_level
+        *targets, count = self.get_targets(
+            anchors, valid_flags, gt_instances, metas, batch_gt_instances_ignore=gt_ignore
+        )
+        return by_level, *targets, mean_over_ranks(count, cls_scores[0].device), valid_by_level
 
     def loss_by_outputs(self, outputs: RPNOutputs) -> dict[str, list[Tensor]]:
         """Losses of the sampled anchors, one a level."""

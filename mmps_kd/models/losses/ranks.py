@@ -1,7 +1,7 @@
-"""Rows from all ranks of a distributed run."""
+"""Rows and counts from all ranks of a distributed run."""
 
 import torch
-from mmengine.dist import all_gather, get_world_size
+from mmengine.dist import all_gather, all_reduce, get_world_size
 from torch import Tensor
 
 
@@ -20,3 +20,23 @@ def gather_rows(rows: Tensor) -> Tensor:
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
     return torch.cat([part[:count] for part, count in zip(all_gather(padded), counts, strict=True)])
+
+
+def mean_over_ranks(count: int | Tensor, device: torch.device) -> int | Tensor:
+    """Mean of a count over all ranks, as normaliser of a loss.
+
+    Gradients are averaged over ranks: a rank's sum over the mean count makes the sum over all ranks' rows divided by
+    their number, as if one process had all rows. Every rank has to call it, also those without rows.
+
+    Args:
+        count: Number of rows on this rank.
+        device: Where the ranks' counts meet.
+
+    Returns:
+        Scalar fp32 on the device; ``count`` as it is outside of a distributed run.
+    """
+    if get_world_size() == 1:
+        return count
+    mean = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
+    all_reduce(mean, 'mean')
+    return mean

@@ -19,13 +19,13 @@ class QRPNOutputs:
         cls_scores: (B, A, H, W) logits, one a level.
         labels: (B, n) int64, one a level, 0 for anchors on the query's person, 1 for all others.
         label_weights: (B, n), one a level, above 0 for sampled anchors.
-        avg_factor: Number of sampled anchors.
+        avg_factor: Number of sampled anchors; in a distributed run the mean over ranks.
     """
 
     cls_scores: list[Tensor]
     labels: list[Tensor]
     label_weights: list[Tensor]
-    avg_factor: int
+    avg_factor: int | Tensor
 
 
 @MODELS.register_module()

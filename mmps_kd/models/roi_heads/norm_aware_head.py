@@ -1,10 +1,12 @@
 """One vector for detection and identification: its length says whether, its direction says who."""
 
+import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from torch import Tensor
 
+from ..losses.ranks import mean_over_ranks
 from .reid_head import ReIDHead, RoIBatchNorm
 
 
@@ -12,8 +14,8 @@ from .reid_head import ReIDHead, RoIBatchNorm
 class NormAwareReIDHead(ReIDHead):
     """Norm-aware embedding (Chen et al., CVPR 2020).
 
-    The RoI's vector v splits into its direction v / |v|, the embedding, and its length |v|, which batch norm brings
-    to a logit of being a person.
+    The RoI's vector ``v`` splits into its direction ``v / |v|``, the embedding, and its length ``|v|``, which batch
+    norm brings to a logit of being a person.
 
     Args:
         in_channels: Channels C of the RoI features.
@@ -50,4 +52,5 @@ class NormAwareReIDHead(ReIDHead):
         Returns:
             Scalar, 0 if there is no RoI.
         """
-        return self.loss_cls(logits, is_person.long(), avg_factor=max(len(logits), 1))
+        count = torch.as_tensor(mean_over_ranks(len(logits), logits.device)).clamp(min=1)
+        return self.loss_cls(logits, is_person.long(), avg_factor=count)

@@ -80,6 +80,6 @@ class RoIBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, D)."""
-        if len(x) > 1:
+        if not self.training or len(x) > 1:
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules.assigners import BaseAssigner
 from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmdet.registry import MODELS
@@ -13,34 +14,45 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..losses.ranks import mean_over_ranks
+
 
 @dataclass
-class RoIOutputs:
-    """The RoI head's answer on the sampled RoIs of a batch, R in all, P of them positive.
+class BoxOutputs:
+    """A box head's answer on the sampled RoIs of a batch, R in all.
 
     Attributes:
         rois: (R, 5) image index, x1, y1, x2, y2 in network input pixels; image by image, positives first.
         sampling_results: One an image: which RoI is positive and the ground truth that it is assigned to.
-        roi_feats: (R, C, h, w), after the shared head.
-        cls_score: (R, 2), logits of person and background.
         bbox_pred: (R, 4), box deltas.
         labels: (R,) int64, 0 for person, 1 for background.
         label_weights: (R,).
         bbox_targets: (R, 4), deltas to the assigned person, 0 for background.
         bbox_weights: (R, 4), 0 for background.
-        embeddings: (P, D), unit length, of the positive RoIs.
-        pids: (P,) int64, identity of the person that a positive RoI is assigned to, -1 unlabelled.
     """
 
     rois: Tensor
     sampling_results: list[SamplingResult]
-    roi_feats: Tensor
-    cls_score: Tensor
     bbox_pred: Tensor
     labels: Tensor
     label_weights: Tensor
     bbox_targets: Tensor
     bbox_weights: Tensor
+
+
+@dataclass
+class RoIOutputs(BoxOutputs):
+    """The RoI head's answer on the sampled RoIs of a batch, R in all, P of them positive.
+
+    Attributes:
+        roi_feats: (R, C, h, w), after the shared head.
+        cls_score: (R, 2), logits of person and background.
+        embeddings: (P, D), unit length, of the positive RoIs.
+        pids: (P,) int64, identity of the person that a positive RoI is assigned to, -1 unlabelled.
+    """
+
+    roi_feats: Tensor
+    cls_score: Tensor
     embeddings: Tensor
     pids: Tensor
 
@@ -106,15 +118,7 @@ class ReIDRoIHead(StandardRoIHead):
 
     def loss_by_outputs(self, outputs: RoIOutputs) -> dict[str, Tensor]:
         """Losses from the heads' outputs; updates the OIM table and queue."""
-        box = self.bbox_head.loss(
-            outputs.cls_score,
-            outputs.bbox_pred,
-            outputs.rois,
-            outputs.labels,
-            outputs.label_weights,
-            outputs.bbox_targets,
-            outputs.bbox_weights,
-        )
+        box = box_losses(self.bbox_head, outputs.cls_score, outputs)
         return {**box, **self.reid_head.loss(outputs.embeddings, outputs.pids)}
 
     def predict(
@@ -181,6 +185,28 @@ class ReIDRoIHead(StandardRoIHead):
         return dict(
             loss_cls=self.bbox_head.loss_cls, loss_bbox=self.bbox_head.loss_bbox, loss_oim=self.reid_head.loss_oim
         )
+
+
+def box_losses(head: BBoxHead, cls_score: Tensor | None, outputs: BoxOutputs) -> dict[str, Tensor]:
+    """Losses of a box head, in a distributed run divided by the mean number of RoIs over ranks.
+
+    Args:
+        head: The box head.
+        cls_score: (R, 2) logits; None for a head without classification.
+        outputs: Its answer and targets.
+    """
+    losses = head.loss(
+        cls_score,
+        outputs.bbox_pred,
+        outputs.rois,
+        outputs.labels,
+        outputs.label_weights,
+        outputs.bbox_targets,
+        outputs.bbox_weights,
+    )
+    # mmdet divides by the number on this rank.
+    share = len(outputs.rois) / mean_over_ranks(len(outputs.rois), outputs.rois.device)
+    return {name: share * value if name.startswith('loss') else value for name, value in losses.items()}
 
 
 def sample_rois(

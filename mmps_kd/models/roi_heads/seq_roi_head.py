@@ -13,32 +13,26 @@ from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from .reid_roi_head import ReIDRoIHead, RoIOutputs, assigned_pids, positive_rois, sample_rois
+from .reid_roi_head import (
+    BoxOutputs,
+    ReIDRoIHead,
+    RoIOutputs,
+    assigned_pids,
+    box_losses,
+    positive_rois,
+    sample_rois,
+)
 
 
 @dataclass
-class SecondStageOutputs:
+class SecondStageOutputs(BoxOutputs):
     """The second head's answer on the S boxes that were sampled from the first head's.
 
     Attributes:
-        rois: (S, 5) image index, x1, y1, x2, y2 in network input pixels; image by image, positives first.
-        sampling_results: One an image: which box is positive and the ground truth that it is assigned to.
         scores: (S,), logits of being a person.
-        bbox_pred: (S, 4), box deltas.
-        labels: (S,) int64, 0 for person, 1 for background.
-        label_weights: (S,).
-        bbox_targets: (S, 4), deltas to the assigned person, 0 for background.
-        bbox_weights: (S, 4), 0 for background.
     """
 
-    rois: Tensor
-    sampling_results: list[SamplingResult]
     scores: Tensor
-    bbox_pred: Tensor
-    labels: Tensor
-    label_weights: Tensor
-    bbox_targets: Tensor
-    bbox_weights: Tensor
 
 
 @dataclass
@@ -110,7 +104,7 @@ class SeqRoIHead(ReIDRoIHead):
             **first,
             embeddings=embeddings[positive_rois(sampled)],
             pids=assigned_pids(sampled, batch_data_samples),
-            second=SecondStageOutputs(rois, sampled, scores, bbox_pred, *targets),
+            second=SecondStageOutputs(rois, sampled, bbox_pred, *targets, scores),
         )
 
     def _second_forward(self, x: tuple[Tensor], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,15 +120,7 @@ class SeqRoIHead(ReIDRoIHead):
     def loss_by_outputs(self, outputs: SeqRoIOutputs) -> dict[str, Tensor]:
         """Losses of both heads; updates the OIM table and queue."""
         second = outputs.second
-        box = self.second_bbox_head.loss(
-            None,
-            second.bbox_pred,
-            second.rois,
-            second.labels,
-            second.label_weights,
-            second.bbox_targets,
-            second.bbox_weights,
-        )
+        box = box_losses(self.second_bbox_head, None, second)
         return dict(
             **super().loss_by_outputs(outputs),
             loss_second_cls=self.reid_head.loss_score(second.scores, second.labels == 0),
