@@ -1,8 +1,9 @@
-"""Reading ``.npz`` files that come from elsewhere: plain arrays, and no more memory than such a file can fill."""
+"""``.npz`` files: written in one step; of those that come from elsewhere, plain arrays alone are read."""
 
 import os
 import zipfile
 from collections.abc import Container
+from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
@@ -37,6 +38,14 @@ def read_npz(path: str | os.PathLike, keys: Container[str] | None = None) -> dic
         raise
     except Exception as error:  # anything from struct.error to NotImplementedError, by where the damage lies
         raise DamagedNpzError(f'{path} is damaged or no npz of plain arrays ({type(error).__name__})') from error
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write beside it first: an interruption leaves an older file whole."""
+    beside = path.with_name(f'{path.name}.tmp')
+    with open(beside, 'wb') as file:
+        np.savez(file, **arrays)
+    os.replace(beside, path)
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_size: int) -> np.ndarray:

@@ -73,6 +73,37 @@ def build_model(model_cfg: dict) -> Callable:
     return build
 
 
+SMALL_SEARCH = """
+_base_ = '{root}/configs/demo/oim_r18-narrow_mini.py'
+model = dict(
+    backbone=dict(base_channels=8, stem_channels=8),
+    rpn_head=dict(in_channels=32, feat_channels=32),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=32),
+        bbox_head=dict(in_channels=32, fc_out_channels=16),
+        reid_head=dict(in_channels=32, feat_channels=16, loss_oim=dict(num_identities=6, queue_size=10)),
+    ),
+    test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=3)),
+)
+test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}/'))
+test_evaluator = dict(score_thr=0.0)
+"""
+
+
+@pytest.fixture(scope='session')
+def search_files(tiny_cuhk_sysu: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Config file and checkpoint of a model with random weights that finds three people in every image."""
+    folder = tmp_path_factory.mktemp('search')
+    config, checkpoint = folder / 'small.py', folder / 'small.pth'
+    config.write_text(SMALL_SEARCH.format(root=ROOT, data=tiny_cuhk_sysu))
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
+    return config, checkpoint
+
+
 @pytest.fixture
 def make_batch() -> Callable:
     """A batch of noise images of 96x128 pixels with given people: one (boxes, pids) pair an image."""
@@ -105,6 +136,55 @@ def qeeps_cfg(model_cfg: dict) -> dict:
     preprocessor = dict(type='MultiBranchDataPreprocessor', data_preprocessor=dict(model_cfg.data_preprocessor))
     model_cfg.data_preprocessor = preprocessor
     return model_cfg
+
+
+@pytest.fixture(scope='session')
+def shrink() -> Callable:
+    """Make a config's own model narrow, its images small, its training one epoch from scratch; for the tiny data."""
+
+    def shrink(cfg: Config) -> None:
+        model = cfg.model
+        backbone = model.backbone
+        norm_cfg = dict(type='BN', requires_grad=True)
+        backbone.update(init_cfg=None, norm_cfg=norm_cfg, norm_eval=False, frozen_stages=-1)
+        # The demo's models have no shared head, and are small.
+        if 'depth' in backbone and model.roi_head.get('shared_head', True):
+            backbone.update(depth=min(backbone.depth, 50), base_channels=8, stem_channels=8)
+            widths = [8 * (4 if backbone.depth == 50 else 1) * 2**stage for stage in range(4)]
+            if 'neck' in model:
+                model.neck.in_channels = widths
+            else:
+                shrink_c4(model, widths[2])
+        shrink_run(cfg)
+
+    return shrink
+
+
+def shrink_c4(model: dict, channels: int) -> None:
+    """Narrow RPN and RoI head for a backbone of so many channels."""
+    model.rpn_head.update(in_channels=channels, feat_channels=channels)
+    model.rpn_head.anchor_generator.scales = [2, 4]
+    model.roi_head.shared_head = None  # its width is fixed
+    model.roi_head.bbox_roi_extractor.update(out_channels=channels)
+    model.roi_head.bbox_roi_extractor.roi_layer.output_size = 7
+    for head in ('bbox_head', 'second_bbox_head', 'reid_head'):
+        if head in model.roi_head:
+            model.roi_head[head].update(in_channels=channels)
+
+
+def shrink_run(cfg: Config) -> None:
+    """Few RoIs, small images, one epoch; after so little training only many boxes find a person."""
+    if 'reid_head' in cfg.model.roi_head:
+        cfg.model.roi_head.reid_head.loss_oim.update(num_identities=6, queue_size=10)
+    cfg.model.train_cfg.rcnn.sampler.num = 16
+    cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=100, nms=dict(type='nms', iou_threshold=0.7))
+    cfg.test_evaluator.score_thr = 0.0
+    cfg.train_cfg.max_epochs = 1
+    train = cfg.train_dataloader.dataset
+    for part in (train.get('dataset', train), cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
+        part.pipeline[2].scale = (160, 120)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.models.losses import UNLABELLED
-from mmps_kd.npz import DamagedNpzError, read_npz
+from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
 
 SAVE_EVERY = 500
 """Images between two writes of the partial sums."""
@@ -51,7 +50,7 @@ def sum_box_embeddings(
         sums.index_add_(0, pids, embeddings)
         done += 1
         if done % SAVE_EVERY == 0:
-            _write_partial(partial, inputs_sha256, done, sums)
+            write_npz(partial, inputs_sha256=np.array(inputs_sha256), done=done, sums=sums.numpy())
     return sums
 
 
@@ -96,11 +95,3 @@ def _read_partial(path: Path, inputs_sha256: str) -> tuple[int, Tensor | None]:
     if arrays.keys() != {'inputs_sha256', 'done', 'sums'} or str(arrays['inputs_sha256']) != inputs_sha256:
         return 0, None
     return int(arrays['done']), torch.from_numpy(arrays['sums'])
-
-
-def _write_partial(path: Path, inputs_sha256: str, done: int, sums: Tensor) -> None:
-    """Write beside it first: an interruption leaves the older file whole."""
-    beside = path.with_name(f'{path.name}.tmp')
-    with open(beside, 'wb') as file:
-        np.savez(file, inputs_sha256=np.array(inputs_sha256), done=done, sums=sums.numpy())
-    os.replace(beside, path)

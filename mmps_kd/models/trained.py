@@ -59,10 +59,15 @@ def load_teacher(cfg: Config, state_dict: dict[str, Tensor], name: str) -> nn.Mo
         UserError: If config and weights do not belong together.
     """
     model = MODELS.build(cfg.model)
+    load_weights(model, state_dict, name)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+
+
+def load_weights(model: nn.Module, state_dict: dict[str, Tensor], name: str) -> None:
+    """Load weights; arguments and errors are those of :func:`load_teacher`."""
     try:
         missing = model.load_state_dict(state_dict, strict=False).missing_keys
     except RuntimeError as error:
         raise UserError(f'{name} does not fit the config: {str(error).splitlines()[-1].strip()}') from None
     if missing:
         raise UserError(f'{name} does not fit the config: it lacks {missing[0]}')
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()

@@ -1,0 +1,235 @@
+"""Person search from Python: find people in scenes, describe them, search for one of them."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+from tqdm import tqdm
+
+from mmps_kd.errors import UserError
+from mmps_kd.gallery import GalleryIndex, People
+
+from .inputs import Input, Scene, Scenes
+from .named_configs import read_config
+from .pictures import picture_detections, picture_search
+from .ranking import rank_scenes
+from .reading import batches, read_one, read_scenes, require_some
+from .results import Detected, DetectionResult, SearchResult, Skipped
+from .scene_model import SceneModel
+
+SCORE_THR = 0.5
+"""The field's threshold of the detections that take part in a search."""
+
+
+class PersonSearchInferencer:
+    """Detection, description and search with a trained model, in the manner of mmdet's ``DetInferencer``.
+
+    A config of a :class:`PersonSearchDistiller` is used as its plain student; no file of a teacher is needed. Scenes
+    that cannot be read are skipped and named in the result. Of a video every ``frame_stride``-th frame is a scene.
+    Scenes of one size that follow each other are run ``batch_size`` at a time, which changes no answer.
+
+    Args:
+        model: Config file, name of a config of the package, such as ``oim_r50_20e_cuhk-sysu``, or config.
+        weights: Checkpoint.
+        device: Such as ``cuda:1``; None for the GPU if there is one.
+        show_progress: Show a bar, where there is a terminal.
+
+    Raises:
+        UserError: If there is no such config, checkpoint or device, they do not fit, or the model cannot search.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike | Config,
+        weights: str | os.PathLike,
+        device: str | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.model = SceneModel(read_config(model), weights, device)
+        self.show_progress = show_progress
+
+    def detect(
+        self,
+        images: Input | Sequence[Input],
+        *,
+        batch_size: int = 1,
+        score_thr: float = SCORE_THR,
+        frame_stride: int = 1,
+        return_vis: bool = False,
+        out_dir: str | os.PathLike | None = None,
+    ) -> DetectionResult:
+        """Find the people of scenes.
+
+        Args:
+            images: Image and video files, folders, patterns such as ``cam1/*.jpg``, arrays (H, W, 3) uint8 BGR.
+            batch_size: Scenes that are run at a time.
+            score_thr: Detections with a lower score are left out.
+            frame_stride: See the class.
+            return_vis: Draw each scene with its people.
+            out_dir: Write ``results.json`` and pictures ``vis/*.jpg`` there.
+
+        Raises:
+            UserError: If an input is not there, or no scene can be read.
+        """
+        require_positive(batch_size=batch_size)
+        scenes, skipped, detected = Scenes(images, frame_stride), [], []
+        folder = None if out_dir is None else make_folder(Path(out_dir, 'vis')).parent
+        for scene, image, people in self._run(self._watch(scenes), batch_size, skipped):
+            people = people[people.scores >= score_thr]
+            picture = picture_detections(image, people) if return_vis or folder else None
+            if folder:
+                name = f'{len(detected):05d}_{Path(scene.name).stem}.jpg'
+                Image.fromarray(picture).save(folder / 'vis' / name, quality=92)
+            detected.append(Detected(scene.name, people, picture if return_vis else None))
+        require_some(detected, skipped)
+        result = DetectionResult(detected, skipped)
+        if folder:
+            result.save(folder / 'results.json')
+        return result
+
+    def embed(self, image: Input, boxes: np.ndarray | Sequence) -> np.ndarray:
+        """Describe people in one image.
+
+        Args:
+            image: Image file or array (H, W, 3) uint8 BGR.
+            boxes: (N, 4) or (4,) x1, y1, x2, y2 in its pixels.
+
+        Returns:
+            (N, D) float32 of unit length: similarity is the dot product.
+
+        Raises:
+            UserError: If the image cannot be read, or a box has no part in it.
+        """
+        return self.model.embed(read_one(image)[1], np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+
+    def search(
+        self,
+        query: Input,
+        query_bbox: np.ndarray | Sequence[float],
+        gallery: Input | Sequence[Input],
+        topk: int = 10,
+        *,
+        batch_size: int = 1,
+        score_thr: float = SCORE_THR,
+        frame_stride: int = 1,
+        index: GalleryIndex | None = None,
+        return_vis: bool = False,
+        out_dir: str | os.PathLike | None = None,
+    ) -> SearchResult:
+        """Find the people of a gallery that are most similar to a given one.
+
+        If the query's own image is in the gallery, it is not searched. What is computed is in the index, also after
+        an exception such as ``KeyboardInterrupt``.
+
+        Args:
+            query: Image file or array (H, W, 3) uint8 BGR.
+            query_bbox: x1, y1, x2, y2 of the person in its pixels.
+            gallery: Where to search; see :meth:`detect`.
+            topk: People wanted.
+            batch_size: Scenes that are run at a time.
+            score_thr: Detections with a lower score take no part.
+            frame_stride: See the class.
+            index: What is known of scenes already, from :meth:`open_index`; by default that of ``out_dir``.
+            return_vis: Draw the ranking.
+            out_dir: Write ``results.json`` and ``ranking.png`` there.
+
+        Raises:
+            UserError: If there is nothing to read or to search, the box has no part in the query, or nobody is found.
+        """
+        require_positive(topk=topk, batch_size=batch_size)
+        target, image = read_one(query)
+        box = np.asarray(query_bbox, dtype=np.float64).reshape(4)
+        (embedding,) = self.model.embed(image, box[None])
+        folder = None if out_dir is None else make_folder(Path(out_dir))
+        index = self.open_index(folder) if index is None else index
+        scenes, skipped = Scenes(gallery, frame_stride), []
+        names = self._fill(index, scenes, target, batch_size, skipped)
+        matches, num_people = rank_scenes(index, names, embedding, score_thr, topk)
+        result = SearchResult(target.name, tuple(box.tolist()), matches, len(names), num_people, skipped)
+        if return_vis or folder:
+            result = replace(result, picture=picture_search(image, result, scenes))
+        if folder:
+            write_search(result, folder)
+        return result
+
+    def open_index(self, folder: str | os.PathLike | None) -> GalleryIndex:
+        """The people that this model found in scenes earlier.
+
+        Args:
+            folder: Where the file ``gallery_<8 digits of the model's hash>.npz`` is, or will be; None: the index is
+                kept in memory alone.
+        """
+        path = None if folder is None else make_folder(Path(folder)) / f'gallery_{self.model.key[:8]}.npz'
+        return GalleryIndex(path, self.model.key)
+
+    def _fill(
+        self, index: GalleryIndex, scenes: Scenes, query: Scene, batch_size: int, skipped: list[Skipped]
+    ) -> list[str]:
+        """Run the scenes that the index lacks; returns the names of all that could be read."""
+        names = []
+
+        def missing() -> Iterator[Scene]:
+            for scene in self._watch(scenes):
+                if (scene.name, scene.stamp) != (query.name, query.stamp):
+                    names.append(scene.name)
+                    if not index.has(scene.name, scene.stamp):
+                        yield scene
+
+        try:
+            for scene, _, people in self._run(missing(), batch_size, skipped):
+                index.add(scene.name, scene.stamp, people)
+        finally:
+            index.save()
+        if not names:
+            raise UserError('the gallery is empty: it holds nothing but the query image')
+        lost = {scene.name for scene in skipped}
+        names = [name for name in names if name not in lost]
+        require_some(names, skipped)
+        return names
+
+    def _run(
+        self, scenes: Iterable[Scene], batch_size: int, skipped: list[Skipped]
+    ) -> Iterator[tuple[Scene, np.ndarray, People]]:
+        """Read scenes and find their people; those that cannot be read are added to ``skipped``."""
+        for batch in batches(read_scenes(scenes, skipped), batch_size):
+            found = self.model.detect([image for _, image in batch])
+            for (scene, image), people in zip(batch, found, strict=True):
+                yield scene, image, people
+
+    def _watch(self, scenes: Scenes) -> Iterable[Scene]:
+        """Show how far it is."""
+        return tqdm(scenes, total=len(scenes), unit='scene', disable=None if self.show_progress else True)
+
+
+def write_search(result: SearchResult, folder: Path) -> None:
+    """Write a search and its picture."""
+    Image.fromarray(result.picture).save(folder / 'ranking.png')
+    result.save(folder / 'results.json')
+
+
+def require_positive(**numbers: int) -> None:
+    """Refuse numbers below 1.
+
+    Raises:
+        UserError: Naming the first.
+    """
+    for name, number in numbers.items():
+        if number < 1:
+            raise UserError(f'{name} must be at least 1, not {number}')
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder to write to.
+
+    Raises:
+        UserError: If that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'cannot write to {folder}: {error.strerror}: choose another folder') from None
+    return folder

@@ -1,0 +1,181 @@
+"""Person search from Python."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from mmps_kd.apis import PersonSearchInferencer, Skipped
+from mmps_kd.datasets.image_files import DamagedImageError, decode_scene
+from mmps_kd.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def inferencer(search_files):
+    return PersonSearchInferencer(*search_files, device='cpu', show_progress=False)
+
+
+@pytest.fixture
+def gallery(tiny_cuhk_sysu, tmp_path):
+    """Four images of people."""
+    folder = tmp_path / 'gallery'
+    folder.mkdir()
+    for path in sorted((tiny_cuhk_sysu / 'Image/SSM').iterdir())[:4]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture
+def calls(inferencer, monkeypatch):
+    """Number of images of each call of the model."""
+    detect, numbers = inferencer.model.detect, []
+    monkeypatch.setattr(inferencer.model, 'detect', lambda images: (numbers.append(len(images)), detect(images))[1])
+    return numbers
+
+
+def first(gallery):
+    return sorted(gallery.iterdir())[0]
+
+
+BOX = [40, 60, 90, 200]
+
+
+def test_detect(inferencer, gallery, calls, tmp_path):
+    result = inferencer.detect(gallery, batch_size=3, score_thr=0, return_vis=True, out_dir=tmp_path / 'out')
+    assert calls == [3, 1]
+    assert [scene.name for scene in result.scenes] == sorted(map(str, gallery.iterdir()))
+    assert [len(scene.people) for scene in result.scenes] == [3] * 4
+    assert result.skipped == []
+    written = json.loads((tmp_path / 'out/results.json').read_text())
+    assert written == result.to_dict()
+    assert written['scenes'][2]['boxes'] == result.scenes[2].people.boxes.tolist()
+    drawn = sorted((tmp_path / 'out/vis').iterdir())
+    assert [path.name for path in drawn] == [f'0000{i}_{p.stem}.jpg' for i, p in enumerate(sorted(gallery.iterdir()))]
+    assert cv2.imread(str(drawn[1])).shape == result.scenes[1].picture.shape
+
+
+def test_detect_leaves_low_scores_out(inferencer, gallery):
+    scores = inferencer.detect(first(gallery), score_thr=0).scenes[0].people.scores
+    (scene,) = inferencer.detect(first(gallery), score_thr=float(scores[1])).scenes
+    assert scene.people.scores.tolist() == scores[:2].tolist()
+    assert scene.picture is None
+
+
+def test_embed_takes_files_and_arrays(inferencer, gallery):
+    by_file = inferencer.embed(first(gallery), [BOX, [0, 0, 50, 100]])
+    assert by_file.shape == (2, 16)
+    assert np.array_equal(inferencer.embed(decode_scene(first(gallery)), BOX), inferencer.embed(first(gallery), BOX))
+    assert inferencer.embed(str(first(gallery)), BOX) == pytest.approx(by_file[:1], abs=1e-5)
+
+
+def test_search_finds_the_box_itself(inferencer, gallery, tmp_path):
+    """A detection in a copy of the query image, given as query box: its similarity is 1, and nothing is above."""
+    query = tmp_path / 'query.jpg'
+    shutil.copy(first(gallery), query)
+    box = inferencer.detect(query, score_thr=0).scenes[0].people.boxes[0]
+    result = inferencer.search(query, box, gallery, topk=5, score_thr=0, return_vis=True)
+    assert result.matches[0].similarity == pytest.approx(1, abs=1e-4)
+    assert (str(first(gallery)), pytest.approx(box, abs=1e-4)) in [(m.name, m.box) for m in result.matches]
+    assert (len(result.matches), result.num_scenes, result.num_people) == (5, 4, 12)
+    assert result.picture.shape[2] == 3
+
+
+def test_the_query_image_itself_is_not_searched(inferencer, gallery):
+    result = inferencer.search(first(gallery), BOX, gallery, score_thr=0)
+    assert str(first(gallery)) not in {match.name for match in result.matches}
+    assert result.num_scenes == 3
+    with pytest.raises(UserError, match='the gallery is empty: it holds nothing but the query image'):
+        inferencer.search(first(gallery), BOX, first(gallery))
+
+
+def test_arrays_are_searched_like_files(inferencer, gallery):
+    images = [decode_scene(path) for path in sorted(gallery.iterdir())]
+    by_file = inferencer.search(first(gallery), BOX, gallery, topk=3, score_thr=0)
+    by_array = inferencer.search(images[0], BOX, images, topk=3, score_thr=0)
+    assert [match.box for match in by_array.matches] == [match.box for match in by_file.matches]
+    assert {match.name for match in by_array.matches} <= {'array 1', 'array 2', 'array 3'}
+
+
+def test_a_second_search_runs_new_and_changed_scenes_alone(inferencer, gallery, calls, tmp_path):
+    out = tmp_path / 'out'
+    query = decode_scene(first(gallery))
+    before = inferencer.search(query, BOX, gallery, score_thr=0, out_dir=out)
+    assert sum(calls) == 4
+    assert inferencer.search(query, BOX, gallery, score_thr=0, out_dir=out).to_dict() == before.to_dict()
+    assert sum(calls) == 4
+    cv2.imwrite(str(first(gallery)), query[:, ::-1])
+    shutil.copy(first(gallery), gallery / 'new.jpg')
+    after = inferencer.search(query, BOX, gallery, score_thr=0, out_dir=out)
+    assert sum(calls) == 6
+    assert after.num_scenes == 5
+    fresh = inferencer.search(query, BOX, gallery, score_thr=0)
+    assert after.to_dict() == fresh.to_dict()
+
+
+def test_what_is_written(inferencer, gallery, tmp_path):
+    result = inferencer.search(first(gallery), BOX, gallery, topk=2, score_thr=0, out_dir=tmp_path / 'out')
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {
+        'ranking.png',
+        'results.json',
+        f'gallery_{inferencer.model.key[:8]}.npz',
+    }
+    written = json.loads((tmp_path / 'out/results.json').read_text())
+    assert written == result.to_dict()
+    assert written['query'] == dict(name=str(first(gallery)), box=BOX)
+    assert written['gallery'] == dict(scenes=3, people=9, skipped=[])
+    assert [match['rank'] for match in written['matches']] == [1, 2]
+
+
+def test_damaged_scenes_are_skipped_counted_and_named(inferencer, gallery):
+    query = first(gallery)
+    (gallery / 'bad.jpg').write_bytes(query.read_bytes()[:500])
+    (gallery / 'empty.jpg').touch()
+    reasons = [
+        f'{gallery}/bad.jpg cannot be read as an image: it is truncated, damaged or something else',
+        f'{gallery}/empty.jpg cannot be read as an image: it is empty',
+    ]
+    expected = [
+        Skipped(str(gallery / name), reason) for name, reason in zip(('bad.jpg', 'empty.jpg'), reasons, strict=True)
+    ]
+    assert inferencer.detect(gallery).skipped == expected
+    result = inferencer.search(query, BOX, gallery, score_thr=0, return_vis=True)
+    assert result.skipped == expected
+    assert result.num_scenes == 3
+    with pytest.raises(UserError, match='none of the 1 images can be read; the first: .*/bad.jpg cannot'):
+        inferencer.search(query, BOX, gallery / 'bad.jpg')
+    with pytest.raises(DamagedImageError):
+        inferencer.search(gallery / 'bad.jpg', BOX, gallery)
+
+
+def test_an_interruption_loses_nothing(inferencer, gallery, monkeypatch, calls, tmp_path):
+    detect = inferencer.model.detect
+
+    def stop_at_the_third(images):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return detect(images)
+
+    query = decode_scene(first(gallery))
+    with monkeypatch.context() as patch:
+        patch.setattr(inferencer.model, 'detect', stop_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            inferencer.search(query, BOX, gallery, score_thr=0, out_dir=tmp_path)
+    assert len(inferencer.open_index(tmp_path)) == 2
+    result = inferencer.search(query, BOX, gallery, score_thr=0, out_dir=tmp_path)
+    assert len(calls) == 4
+    assert result.to_dict() == inferencer.search(query, BOX, gallery, score_thr=0).to_dict()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'), [(dict(topk=0), 'topk must be at least 1, not 0'), (dict(batch_size=0), 'batch_size must')]
+)
+def test_numbers_below_one(inferencer, gallery, options, message):
+    with pytest.raises(UserError, match=message):
+        inferencer.search(first(gallery), BOX, gallery, **options)
+
+
+def test_a_folder_that_cannot_be_made(inferencer, gallery):
+    with pytest.raises(UserError, match='cannot write to .*: File exists: choose another folder'):
+        inferencer.search(first(gallery), BOX, gallery, out_dir=first(gallery))

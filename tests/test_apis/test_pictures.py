@@ -1,0 +1,47 @@
+"""Pictures of what was found: the right people, in the right colours."""
+
+import numpy as np
+import pytest
+
+from mmps_kd.apis import pictures
+from mmps_kd.apis.inputs import Scenes
+from mmps_kd.apis.results import Match, SearchResult
+from mmps_kd.gallery import People
+
+BLUE, RED, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)  # as OpenCV has them
+
+
+def scene(colour):
+    return np.full((200, 100, 3), colour, dtype=np.uint8)
+
+
+@pytest.fixture
+def result():
+    box = (20.0, 40.0, 60.0, 160.0)
+    matches = [Match('array 2', box, 1.0, 0.9), Match('array 0', box, 1.0, 0.8)]
+    return SearchResult('query.jpg', box, matches, 3, 7, [])
+
+
+def test_scenes_that_are_shown_are_read_again_and_turned_to_rgb(result, monkeypatch):
+    drawn = []
+    draw = pictures.draw_ranking
+    monkeypatch.setattr(pictures, 'draw_ranking', lambda *args: (drawn.append(args), draw(*args))[1])
+    picture = pictures.picture_search(scene(BLUE), result, Scenes([scene(RED), scene(GREEN), scene(BLUE)]))
+    ((query, box, title, ranked),) = drawn
+    assert query[0, 0].tolist() == [0, 0, 255]
+    assert box.tolist() == [20, 40, 60, 160]
+    assert title == 'query.jpg: the 2 most similar of 7 people in 3 scenes'
+    assert [(item.name, item.image[0, 0].tolist()) for item in ranked] == [
+        ('array 2', [0, 0, 255]),
+        ('array 0', [255, 0, 0]),
+    ]
+    assert [(item.similarity, item.is_match) for item in ranked] == [(0.9, None), (0.8, None)]
+    assert picture.dtype == np.uint8
+
+
+def test_detections_are_framed():
+    people = People(np.float32([[20, 40, 60, 160]]), np.float32([0.75]), np.ones((1, 2), np.float32))
+    nobody = people[:0]
+    framed, bare = (pictures.picture_detections(scene(RED), p) for p in (people, nobody))
+    assert framed.shape == bare.shape
+    assert (bare == [255, 0, 0]).all(axis=2).sum() > (framed == [255, 0, 0]).all(axis=2).sum()

@@ -1,0 +1,165 @@
+"""tools/search.py as a user runs it: the same embeddings as tools/test.py, and what happens when it is stopped."""
+
+import json
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmps_kd.apis import PersonSearchInferencer
+from mmps_kd.apis.scene_model import SceneModel
+from mmps_kd.datasets.image_files import decode_scene
+from mmps_kd.evaluation.functional import load_results
+
+BOX = ['40', '60', '90', '200']
+
+
+@pytest.fixture
+def gallery(tiny_cuhk_sysu, tmp_path):
+    """Twelve images of people."""
+    folder = tmp_path / 'gallery'
+    folder.mkdir()
+    for path in sorted((tiny_cuhk_sysu / 'Image/SSM').iterdir())[:12]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture
+def query(tiny_cuhk_sysu):
+    return sorted((tiny_cuhk_sysu / 'Image/SSM').iterdir())[-1]
+
+
+@pytest.fixture
+def search(repo_root, search_files, query, gallery, tmp_path):
+    """Run the tool in a process of its own; the model stops the process by a signal at its n-th call.
+
+    Returns the exit code, what was printed, and how often the model was called.
+    """
+    tool, log, count = str(repo_root / 'tools/search.py'), tmp_path / 'log', tmp_path / 'calls'
+
+    def call(out, stop_at, number):
+        detect = SceneModel.detect
+
+        def counted(model, images):
+            with open(count, 'a') as file:
+                file.write('x')
+            if count.stat().st_size == stop_at:
+                os.kill(os.getpid(), number)
+            return detect(model, images)
+
+        SceneModel.detect = counted
+        # As in a job that a script started in the background.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.stdout = sys.stderr = open(log, 'w', buffering=1)  # noqa: SIM115  for the rest of the process
+        files = ['--query', str(query), '--box', *BOX, '--gallery', str(gallery), '--out', str(out)]
+        sys.argv = [tool, *map(str, search_files), *files, '--score-thr', '0', '--device', 'cpu']
+        runpy.run_path(tool, run_name='__main__')
+
+    def run(out, stop_at=0, number=signal.SIGINT):
+        count.write_text('')
+        process = multiprocessing.get_context('fork').Process(target=call, args=(out, stop_at, number))
+        process.start()
+        process.join()
+        return process.exitcode, log.read_text(), count.stat().st_size
+
+    return run
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_loses_nothing(search, tmp_path, number):
+    straight, out = tmp_path / 'straight', tmp_path / 'out'
+    assert search(straight)[::2] == (0, 12)
+    code, output, calls = search(out, stop_at=8, number=number)
+    assert (code, calls) == (128 + number, 8)
+    assert 'Traceback' not in output
+    (index,) = out.iterdir()
+    assert output.splitlines()[-1] == f'{index} keeps 7 scenes: the same command goes on from there'
+    code, output, calls = search(out)
+    assert (code, calls) == (0, 5)
+    assert (out / 'results.json').read_text() == (straight / 'results.json').read_text()
+    assert search(out)[::2] == (0, 0)
+
+
+def test_what_is_printed_and_written(search, gallery, tmp_path):
+    (gallery / 's0.jpg').touch()
+    code, output, calls = search(tmp_path / 'out')
+    assert (code, calls) == (0, 12)
+    result = json.loads((tmp_path / 'out/results.json').read_text())
+    lines = output.splitlines()
+    best = result['matches'][0]
+    assert lines[0].startswith('  1  similarity ')
+    assert lines[0].endswith(best['name'])
+    assert lines[10:12] == [
+        'skipped 1 of 13 scenes:',
+        f'  {gallery}/s0.jpg cannot be read as an image: it is empty',
+    ]
+    assert lines[12] == f'{tmp_path}/out/ranking.png: 36 people in 12 scenes searched'
+    assert Image.open(tmp_path / 'out/ranking.png').width > 1000
+
+
+def test_the_index_can_stand_elsewhere(repo_root, search_files, query, gallery, tmp_path, monkeypatch):
+    files = ['--query', query, '--box', *BOX, '--gallery', gallery, '--out', tmp_path / 'out']
+    stop(monkeypatch, repo_root, *search_files, *files, '--index-dir', tmp_path / 'index', '--score-thr', '0')
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'ranking.png', 'results.json'}
+    (index,) = (tmp_path / 'index').iterdir()
+    assert len(load_results(index).image_names) == 12
+
+
+def stop(monkeypatch, repo_root, *arguments):
+    """What a run of the tool in this process ends with."""
+    monkeypatch.setattr(sys, 'argv', ['search.py', *map(str, arguments)])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(repo_root / 'tools/search.py'), run_name='__main__')
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return stopped.value.code
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(box=['900', '60', '990', '200']), 'box 900 60 990 200 has no part in the image of '),
+        (dict(gallery='absent'), 'absent: there is no such file or folder'),
+        (dict(config='qeeps_r18-quarter_mini'), 'qeeps_r18-quarter_mini.py is a query-guided model'),
+        (dict(config='detector_r50_20e_cuhk-sysu'), 'has no re-identification head'),
+        (dict(checkpoint='absent.pth'), 'there is no checkpoint absent.pth'),
+        (dict(more=['--score-thr', '1.1']), 'nobody was found with a score of at least 1.1 in the 12 scenes'),
+    ],
+)
+def test_bad_input_is_one_line(monkeypatch, repo_root, search_files, query, gallery, tmp_path, change, message):
+    given = dict(config=search_files[0], checkpoint=search_files[1], box=BOX, gallery=gallery, more=[]) | change
+    files = ['--query', query, '--box', *given['box'], '--gallery', given['gallery'], '--out', tmp_path / 'out']
+    line = stop(monkeypatch, repo_root, given['config'], given['checkpoint'], *files, *given['more'])
+    assert line.startswith('error: ')
+    assert message in line
+    assert '\n' not in line
+
+
+@pytest.mark.slow
+def test_embeddings_are_those_of_the_test_tool(repo_root, search_files, tiny_cuhk_sysu, tmp_path):
+    tool, out = repo_root / 'tools/test.py', tmp_path / 'results.npz'
+    command = [sys.executable, tool, *search_files, '--work-dir', tmp_path, '--out', out]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    tested = load_results(out)
+    images = tiny_cuhk_sysu / 'Image/SSM'
+    inferencer = PersonSearchInferencer(*search_files, device='cpu', show_progress=False)
+    found = inferencer.detect([images / name for name in tested.image_names], score_thr=0).scenes
+    assert [len(scene.people) for scene in found] == tested.num_dets.tolist()
+    assert np.concatenate([s.people.boxes for s in found]) == pytest.approx(tested.boxes[:, :4], abs=1e-3)
+    assert np.concatenate([s.people.scores for s in found]) == pytest.approx(tested.boxes[:, 4], abs=1e-5)
+    assert np.concatenate([s.people.embeddings for s in found]) == pytest.approx(tested.embeddings, abs=1e-4)
+    queries = zip(tested.query_images, tested.query_boxes, strict=True)
+    given = [inferencer.embed(decode_scene(images / name), box) for name, box in queries]
+    assert np.concatenate(given) == pytest.approx(tested.query_embeddings, abs=1e-4)
+    assert np.ptp(tested.query_embeddings, axis=0).max() > 0.01, 'embeddings that are all alike would show nothing'
