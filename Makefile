@@ -7,7 +7,7 @@ BIN := $(VENV_$(STACK))/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint format clean
+.PHONY: help env demo test test-all lint format docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ format: env ## Mend style and format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+docs: env ## Build the documentation, docs/_build/html/index.html; a warning is an error
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 clean: ## Remove build products and caches; environments, data and work_dirs stay
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find mmps_kd tools tests configs benchmarks -name __pycache__ -type d -exec rm -rf {} + 2>/dev/null || true

@@ -125,8 +125,8 @@ def measure_trained(config: str, checkpoint: str, overrides: dict) -> None:
     )
 
 
-def main() -> None:
-    """Run what is asked for."""
+def parse_args() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--queries', type=int, default=30, help='queries an image without QSSE; PRW-mini has 30')
     parser.add_argument('--scale', type=int, nargs=2, default=(600, 400), metavar=('WIDTH', 'HEIGHT'))
@@ -134,7 +134,12 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=2, help='the shortest of so many times counts')
     parser.add_argument('--trained', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='measure this model instead')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, help='overrides of its config')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is asked for."""
+    args = parse_args()
     init_default_scope('mmdet')
     MMLogger.get_instance('mmengine', log_level='WARNING')
     torch.set_num_threads(1)

@@ -148,12 +148,17 @@ def run_case(name: str, repeats: int) -> None:
     )
 
 
-def main() -> None:
-    """Run the cases asked for."""
+def parse_args() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('cases', nargs='*', choices=[[], *CASES], help='default: all')
     parser.add_argument('--repeats', type=int, default=5, help='the shortest of so many times counts')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the cases asked for."""
+    args = parse_args()
     print(f'{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, NumPy {np.__version__}')
     for name in args.cases or CASES:
         run_case(name, args.repeats)

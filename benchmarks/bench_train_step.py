@@ -72,12 +72,17 @@ def teacher_forward(model: torch.nn.Module, batch: dict) -> Callable[[], None]:
     return forward
 
 
-def main() -> None:
-    """Time everything in turn and print medians and ratios."""
+def parse_args() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--repeats', type=int, default=30)
     parser.add_argument('--data-root', default=str(ROOT / 'data/synthetic/cuhk-sysu-mini') + '/')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Time everything in turn and print medians and ratios."""
+    args = parse_args()
     init_default_scope('mmdet')
     loader = Config.fromfile(CONFIGS / STUDENTS['plain']).train_dataloader
     loader.dataset.data_root = args.data_root

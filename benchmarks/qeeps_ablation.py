@@ -35,13 +35,18 @@ def rows() -> dict[str, Row]:
     }
 
 
-def main() -> None:
-    """Run what is missing, print the table."""
+def parse_args() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/qeeps_ablation')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, print the table."""
+    args = parse_args()
     run_rows(args.work_dir, rows(), args.seeds, args.jobs)
     print('\n'.join(table_lines(args.work_dir, list(rows()), args.seeds, COLUMNS)))
 

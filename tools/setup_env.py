@@ -91,7 +91,8 @@ def install(venv: Path, stack: str) -> None:
     say('installing torch (where the package index gives its CUDA build: a download of about 3 GB)')
     pip_install(venv, '-r', REQUIREMENTS / 'torch.txt')
     say('installing libraries')
-    pip_install(venv, '-r', REQUIREMENTS / 'base.txt', '-r', REQUIREMENTS / 'dev.txt')
+    libraries = [f'--requirement={REQUIREMENTS / name}' for name in ('base.txt', 'onnx.txt', 'dev.txt', 'docs.txt')]
+    pip_install(venv, *libraries)
     mmcv, others = split_mmcv(read_requirements(REQUIREMENTS / f'{stack}.txt'))
     say(f'installing {", ".join(others)}')
     pip_install(venv, '--no-deps', '--no-build-isolation', *others)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
+from mmengine.registry import RUNNERS
 
 from mmps_kd.engine.checkpoint import checkpoints_by_age, require_writable
 from mmps_kd.engine.launch import load_config, prepare_process_group
@@ -71,7 +71,7 @@ def main() -> None:
     cfg = build_config(args)
     require_writable(cfg.work_dir)
     prepare_process_group(cfg)
-    Runner.from_cfg(cfg).train()
+    RUNNERS.build(cfg).train()
 
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 """People's own data."""
 
+from pathlib import Path
+
 import numpy as np
 from mmdet.registry import DATASETS
 
@@ -19,7 +21,7 @@ class CustomPersonSearchDataset(BasePersonSearchDataset):
 
     For testing, each query is searched in all images but its own. The queries are those of ``query_file``, else
     those that the JSON lists under ``queries``, else one for each identity that is seen in at least two images: its
-    box of the lowest annotation id. docs/datasets.md shows the format.
+    box of the lowest annotation id. docs/own_data.md shows the format.
 
     Args:
         ann_file: The JSON, relative to ``data_root`` or absolute.
@@ -36,16 +38,17 @@ class CustomPersonSearchDataset(BasePersonSearchDataset):
 
     def load_train(self) -> tuple[Annotations, None]:
         """People of the JSON."""
-        return read_coco_json(self.root / self.ann_file)[0], None
+        # The base class has put data_root before it.
+        return read_coco_json(Path(self.ann_file))[0], None
 
     def load_test(self) -> tuple[Annotations, EvaluationSet]:
         """People of the JSON, and the protocol ``full``."""
-        people, ids, listed = read_coco_json(self.root / self.ann_file)
+        people, ids, listed = read_coco_json(Path(self.ann_file))
         if self.query_file is not None:
             source = self.root / self.query_file
             queries = read_queries(source)
         else:
-            source = self.root / self.ann_file
+            source = self.ann_file
             boxes = _first_boxes(people, ids) if listed is None else _listed_boxes(ids, listed, str(source))
             queries = people.image_names[people.image_of_box[boxes]], people.boxes[boxes], people.pids[boxes]
         if not len(queries[0]):

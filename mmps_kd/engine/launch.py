@@ -1,6 +1,7 @@
 """What train and test tools do before they build a runner."""
 
 import argparse
+import atexit
 from pathlib import Path
 
 import torch
@@ -43,4 +44,6 @@ def prepare_process_group(cfg: Config) -> None:
     """
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
+        # Threads of a group that still stands when Python ends can abort a process that has done its work.
+        atexit.register(torch.distributed.destroy_process_group)
         cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)

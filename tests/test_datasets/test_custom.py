@@ -92,6 +92,14 @@ def test_a_query_file_goes_before_the_json(write):
     assert queries_of(build(root, 'test', query_file='queries.txt')) == [('c.jpg', 2, 3)]
 
 
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_a_root_relative_to_the_working_folder(write, monkeypatch, split: str):
+    monkeypatch.chdir(write().parent)
+    relative = Path(write().name)
+    assert len(build(relative, split)) == 4
+    assert len(build(relative, split, ann_file=str(write() / 'people.json'))) == 4
+
+
 def test_an_image_folder_of_another_name(write):
     root = write()
     (root / 'images').rename(root / 'pictures')

@@ -15,38 +15,8 @@ SCRIPT = ROOT / 'tools/reproduce_paper.sh'
 MODELS = 11  # three teachers, eight students
 
 
-def shrink(cfg):
-    """The config's own model, narrow, on small images, for one epoch, from scratch."""
-    model = cfg.model
-    depth = min(model.backbone.depth, 50)
-    channels = 128 if depth == 50 else 32
-    norm = dict(type='BN', requires_grad=True)
-    model.backbone.update(depth=depth, base_channels=8, stem_channels=8, init_cfg=None)
-    model.backbone.update(norm_cfg=norm, norm_eval=False, frozen_stages=-1)
-    model.rpn_head.update(in_channels=channels, feat_channels=channels)
-    model.rpn_head.anchor_generator.scales = [2, 4]
-    roi_head = model.roi_head
-    roi_head.shared_head = None  # its width is fixed
-    roi_head.bbox_roi_extractor.update(out_channels=channels)
-    roi_head.bbox_roi_extractor.roi_layer.output_size = 7
-    roi_head.bbox_head.update(in_channels=channels)
-    if 'reid_head' in roi_head:
-        roi_head.reid_head.update(in_channels=channels)
-        roi_head.reid_head.loss_oim.update(num_identities=6, queue_size=10)
-    model.train_cfg.rcnn.sampler.num = 16
-    # After so little training only many boxes find a person.
-    model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=100, nms=dict(type='nms', iou_threshold=0.7))
-    cfg.test_evaluator.score_thr = 0.0
-    cfg.train_cfg.max_epochs = 1
-    train = cfg.train_dataloader.dataset
-    for part in (train.get('dataset', train), cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
-        part.pipeline[2].scale = (160, 120)
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.update(num_workers=0, persistent_workers=False)
-
-
 @pytest.fixture(scope='module')
-def small_configs(tmp_path_factory):
+def small_configs(tmp_path_factory, shrink):
     """The configs of the chain, made small; the names are the same."""
     root = tmp_path_factory.mktemp('configs')
     for folder in ('oim', 'qeeps', 'detector', 'kd'):

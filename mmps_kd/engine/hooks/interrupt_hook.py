@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -26,13 +26,21 @@ class InterruptHook(Hook):
     All ranks stop after the same iteration, whichever got the signal. With gradient accumulation, that is the one that
     ends with an update. A second signal stops the process at once, as usual. In validation there is nothing to save:
     the run stops there, and goes on from its last checkpoint.
+
+    Args:
+        interval: Iterations from one time that ranks ask each other for signals to the next, which makes the CPU wait
+            for the GPU; they also ask at the end of an epoch. A single process looks after each iteration. As torchrun
+            kills its ranks 30 seconds after a signal, ``interval`` iterations must take less.
     """
 
     priority = 'LOWEST'  # all other hooks have finished the iteration
 
-    def __init__(self) -> None:
+    def __init__(self, interval: int = 5) -> None:
+        self.interval = interval
         self.caught = 0
-        """The signal; 0 for none."""
+        """The signal that came to this rank; 0 for none."""
+        self.agreed = 0
+        """The signal that all ranks know of; 0 for none."""
 
     def before_train(self, runner: Runner) -> None:
         """Listen."""
@@ -45,13 +53,17 @@ class InterruptHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Save and stop, if a signal came to any rank."""
-        caught = torch.tensor(self.caught)
-        all_reduce(caught, 'max')
-        if caught and runner.optim_wrapper.should_update():
+        if get_world_size() == 1:
+            self.agreed = self.caught
+        elif self.every_n_train_iters(runner, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            caught = torch.tensor(self.caught)
+            all_reduce(caught, 'max')
+            self.agreed = int(caught)
+        if self.agreed and runner.optim_wrapper.should_update():
             path = Path(runner.work_dir, INTERRUPTED)
             meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
             save_checkpoint(runner, path, meta, by_epoch=False)
-            self._stop(runner, int(caught), f'saved {path} after iteration {runner.iter + 1}')
+            self._stop(runner, self.agreed, f'saved {path} after iteration {runner.iter + 1}')
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None

@@ -6,6 +6,13 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmps_kd.datasets.samplers import ResumableSampler
 from mmps_kd.errors import UserError
+from mmps_kd.models.losses.choices import check_choice
+from mmps_kd.models.losses.finite import NonFiniteLossError
+
+from ..hooks.unwrap import unwrapped_model
+
+SKIPS_IN_A_ROW = 10
+"""With so many bad batches one after another it is not the batches that are bad."""
 
 
 @LOOPS.register_module()
@@ -17,17 +24,24 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     :class:`ResumableSampler`; what was trained on is left out without being loaded.
 
     Args:
+        on_bad_loss: What a batch does whose loss is not finite: ``'stop'`` the run, or ``'skip'`` the batch on all
+            ranks, with a warning, leaving weights, buffers and optimizer as they were; the tenth such batch in a row
+            stops the run.
         **kwargs: As for ``EpochBasedTrainLoop``.
 
     Raises:
-        UserError: If the loader has another sampler.
+        UserError: If the loader has another sampler, or ``on_bad_loss`` is unknown.
     """
 
     batches_done = 0
     """Batches of the current epoch that were trained on."""
+    skipped = 0
+    """Batches skipped since the last one that was trained on."""
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, on_bad_loss: str = 'stop', **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        check_choice('on_bad_loss', on_bad_loss, ('stop', 'skip'))
+        self.on_bad_loss = on_bad_loss
         if not isinstance(self.dataloader.sampler, ResumableSampler):
             raise UserError(
                 'ResumableTrainLoop cannot resume in the middle of an epoch with the sampler '
@@ -50,6 +64,37 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.batches_done = 0
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Train on a batch.
+
+        Raises:
+            NonFiniteLossError: If its loss is not finite and such batches are not to be skipped.
+            UserError: If too many were skipped in a row.
+        """
+        if self.on_bad_loss == 'stop':
+            super().run_iter(idx, data_batch)
+            return
+        buffers = dict(unwrapped_model(self.runner).named_buffers())
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
+        try:
+            super().run_iter(idx, data_batch)
+            self.skipped = 0
+        except NonFiniteLossError as error:
+            self._skip(error.what)
+            for name, buffer in buffers.items():
+                buffer.copy_(before[name])
+            self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=None)
+            self._iter += 1
+
+    def _skip(self, what: str) -> None:
+        self.skipped += 1
+        if self.skipped == SKIPS_IN_A_ROW:
+            raise UserError(
+                f'{what}, the {SKIPS_IN_A_ROW}th such batch in a row: it is not the images; go on from an earlier '
+                'checkpoint with a lower learning rate'
+            )
+        self.runner.logger.warning(f'iteration {self.iter + 1} skipped: {what}')
 
     def position(self) -> dict[str, int]:
         """What a checkpoint keeps: the order's ``seed``, and the ``samples`` of the epoch done by all ranks."""

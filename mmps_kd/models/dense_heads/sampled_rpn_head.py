@@ -7,6 +7,7 @@ from mmdet.models.dense_heads import RPNHead
 from mmdet.models.utils import images_to_levels, multi_apply, unpack_gt_instances
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
+from mmdet.utils import InstanceList
 from torch import Tensor
 
 from ..losses.ranks import mean_over_ranks
@@ -75,6 +76,17 @@ class SampledRPNHead(RPNHead):
             anchors, valid_flags, gt_instances, metas, batch_gt_instances_ignore=gt_ignore
         )
         return by_level, *targets, mean_over_ranks(count, cls_scores[0].device), valid_by_level
+
+    def predict_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], **kwargs) -> InstanceList:
+        """Proposals, as mmdet's; scored and ranked in fp32 also under autocast, where near 1 few scores differ.
+
+        Args:
+            cls_scores: (B, A, H, W) logits, one a level.
+            bbox_preds: (B, 4 A, H, W) deltas, one a level.
+            **kwargs: As for mmdet's ``RPNHead``.
+        """
+        scores, deltas = [level.float() for level in cls_scores], [level.float() for level in bbox_preds]
+        return super().predict_by_feat(scores, deltas, **kwargs)
 
     def loss_by_outputs(self, outputs: RPNOutputs) -> dict[str, list[Tensor]]:
         """Losses of the sampled anchors, one a level."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from mmdet.models.detectors import FasterRCNN
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from mmps_kd.errors import UserError
 
 from ..dense_heads import RPNOutputs
+from ..losses.finite import require_finite
 from ..roi_heads import RoIOutputs
 
 
@@ -64,6 +66,17 @@ class PersonSearchRCNN(FasterRCNN):
                 del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def forward(self, inputs: Tensor, data_samples: SampleList | None = None, mode: str = 'tensor') -> dict | list:
+        """Entry for training and testing; losses that are not finite never reach the weights.
+
+        Raises:
+            NonFiniteLossError: In mode 'loss', if a loss is NaN or infinite; names it and the images.
+        """
+        results = super().forward(inputs, data_samples, mode)
+        if mode == 'loss':
+            require_finite(results, image_paths(data_samples))
+        return results
+
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
         """Losses of detection and identification.
 
@@ -72,6 +85,10 @@ class PersonSearchRCNN(FasterRCNN):
             batch_data_samples: Samples with ``gt_instances`` (``bboxes``, ``labels`` all 0, ``pids``).
         """
         return self.loss_by_outputs(self.forward_train(batch_inputs, batch_data_samples))
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of images (B, 3, H, W), each (B, C, h, w)."""
+        return poolable(super().extract_feat(batch_inputs))
 
     def forward_train(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> TrainOutputs:
         """Run backbone, RPN and RoI head on a training batch."""
@@ -125,6 +142,18 @@ class PersonSearchRCNN(FasterRCNN):
         for sample, query, embedding in zip(batch_data_samples, queries, embeddings, strict=True):
             if query is not None:
                 sample.pred_queries = InstanceData(query_ids=query.query_ids, embeddings=embedding)
+
+
+def poolable(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Feature maps as mmcv's RoIAlign can read them: it knows fp32 and fp16, but not bf16."""
+    return tuple(level.float() if level.dtype == torch.bfloat16 else level for level in features)
+
+
+def image_paths(samples: SampleList | dict[str, SampleList]) -> list[str]:
+    """Paths of a batch's images, of both parts where samples are pairs."""
+    if isinstance(samples, dict):
+        return [path for part in samples.values() for path in image_paths(part)]
+    return [str(sample.get('img_path')) for sample in samples]
 
 
 def _init_cfg(module: nn.Module) -> dict | None:

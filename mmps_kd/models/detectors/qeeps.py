@@ -15,7 +15,7 @@ from mmps_kd.errors import UserError
 from ..dense_heads import RPNOutputs
 from ..query_guided import QRPNOutputs, detect_shared, mark_queries
 from ..roi_heads.reid_roi_head import RoIOutputs, assigned_pids, positive_rois
-from .person_search_rcnn import PersonSearchRCNN, TrainOutputs
+from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, poolable
 
 
 @dataclass
@@ -95,7 +95,7 @@ class QEEPS(PersonSearchRCNN):
         samples, queries = batch_data_samples['gallery'], batch_data_samples['query']
         pids = torch.cat([query.query_instances.pids for query in queries])
         query_rois = bbox2roi([query.query_instances.bboxes for query in queries])
-        x_query, x = self.backbone.forward_pair(batch_inputs['query'], batch_inputs['gallery'])
+        x_query, x = map(poolable, self.backbone.forward_pair(batch_inputs['query'], batch_inputs['gallery']))
         rpn = self.rpn_head.forward_train(x, samples)
         qrpn, scores = None, rpn.cls_scores
         if self.qrpn is not None:

@@ -113,15 +113,18 @@ class OIMLoss(nn.Module):
     def update(self, embeddings: Tensor, pids: Tensor) -> None:
         """Write embeddings into table and queue, as if one after another in batch order, rank by rank.
 
+        Embeddings that are not finite are left out: a row would never recover.
+
         Args:
             embeddings: (N, D), unit length.
             pids: (N,) int64, -1 for unlabelled people.
         """
         embeddings, pids = gather_rows(embeddings), gather_rows(pids)
+        finite = embeddings.isfinite().all(dim=1)
         labelled = pids != UNLABELLED
         if self.update_lut:
-            self._update_lut(embeddings[labelled], pids[labelled])
-        self._update_queue(embeddings[~labelled])
+            self._update_lut(embeddings[labelled & finite], pids[labelled & finite])
+        self._update_queue(embeddings[~labelled & finite])
 
     def _update_lut(self, embeddings: Tensor, pids: Tensor) -> None:
         if len(pids) == 0:

@@ -9,6 +9,8 @@ from torch.utils.data import DataLoader
 
 from mmps_kd.engine import InterruptHook
 
+HOOK = 'mmps_kd.engine.hooks.interrupt_hook'
+
 
 @pytest.fixture
 def caught():
@@ -74,3 +76,31 @@ def test_accumulated_gradients_are_used_before_it_stops(caught, runner):
     hook = InterruptHook()
     hook.caught = signal.SIGTERM
     assert hook.after_train_iter(runner, 0) is None
+
+
+@pytest.mark.parametrize(('world', 'expected'), [(2, [4, 6, 9, 13]), (1, [])])
+def test_ranks_ask_each_other_at_intervals_and_at_the_end_of_an_epoch(monkeypatch, world, expected):
+    asked = []
+    monkeypatch.setattr(f'{HOOK}.get_world_size', lambda: world)
+    monkeypatch.setattr(f'{HOOK}.all_reduce', lambda *_: asked.append(runner.iter))
+    runner = SimpleNamespace(train_dataloader=range(7))
+    hook = InterruptHook(interval=5)
+    for runner.iter in range(14):
+        hook.after_train_iter(runner, runner.iter % 7)
+    assert asked == expected
+
+
+def test_a_signal_of_another_rank_waits_for_the_update(monkeypatch):
+    """The ranks agree in the middle of an accumulation; it is ended first."""
+    monkeypatch.setattr(f'{HOOK}.get_world_size', lambda: 2)
+    monkeypatch.setattr(f'{HOOK}.all_reduce', lambda mine, _: mine.fill_(signal.SIGTERM))
+    saved = []
+    monkeypatch.setattr(f'{HOOK}.save_checkpoint', lambda *_, **__: saved.append(runner.iter))
+    runner = SimpleNamespace(train_dataloader=range(100), work_dir='work', epoch=0)
+    runner.logger = SimpleNamespace(warning=lambda _: None)
+    runner.optim_wrapper = SimpleNamespace(should_update=lambda: (runner.iter + 1) % 3 == 0)
+    hook = InterruptHook(interval=5)
+    with pytest.raises(SystemExit, match='143'):
+        for runner.iter in range(100):
+            hook.after_train_iter(runner, runner.iter)
+    assert saved == [5]

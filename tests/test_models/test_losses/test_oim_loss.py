@@ -180,3 +180,14 @@ def test_table_of_another_data_set_starts_afresh():
         loss.load_state_dict(filled().state_dict())
     assert torch.equal(loss.lut, torch.zeros(7, 4))
     assert torch.equal(loss.queue, torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_embeddings_that_are_not_finite_are_not_written(value):
+    loss = filled()
+    expected = sequential_update(loss.lut, loss.queue, 0, unit([1, 0, 0, 0], [0, 1, 0, 0]), torch.tensor([1, -1]), 0.5)
+    embeddings = unit([0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0])
+    embeddings[0, 0] = embeddings[2, 3] = value
+    assert not loss(embeddings, torch.tensor([0, 1, -1, -1])).isfinite()
+    for ours, theirs in zip((loss.lut, loss.queue, loss.queue_head), expected, strict=True):
+        torch.testing.assert_close(ours, torch.as_tensor(theirs))

@@ -1,0 +1,131 @@
+"""The test-time path of a person-search model without what exporters cannot follow."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.dense_heads import RPNHead
+from torch import Tensor, nn
+
+from mmps_kd.errors import UserError
+from mmps_kd.models.detectors import PersonSearchRCNN
+from mmps_kd.models.roi_heads import SeqRoIHead
+
+from .ops import nms
+from .roi_features import RoIFeatures
+
+ANY_SCORE = -0.5
+"""Below every probability; what has no area is scored -1 and so takes no part."""
+
+
+class SearchGraph(nn.Module):
+    """A trained model as one function from an image to the people in it.
+
+    The numbers are those of ``model.predict``; only control flow that depends on data is written in another way.
+
+    Args:
+        model: Left as it is.
+
+    Raises:
+        UserError: If the model suppresses boxes by anything but plain NMS.
+    """
+
+    def __init__(self, model: PersonSearchRCNN) -> None:
+        super().__init__()
+        require_plain_nms(model)
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        roi_head = self.model.roi_head
+        roi_head.bbox_roi_extractor = RoIFeatures(roi_head.bbox_roi_extractor)
+        # Its table and queue are for training.
+        roi_head.reid_head.loss_oim = None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Detect and embed people.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, resized as the test pipeline does.
+
+        Returns:
+            (N, 4) float32 boxes x1, y1, x2, y2 in pixels of ``image``, (N,) float32 scores, highest first, (N, D)
+            float32 embeddings of unit length.
+        """
+        size = image.shape[:2]
+        x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
+        boxes, scores = self._detect(x, propose(self.model.rpn_head, x, size), size)
+        roi_head = self.model.roi_head
+        embeddings = roi_head.reid_head(roi_head._reid_feats(x, rois_and_spare(boxes, size)))
+        return boxes, scores, embeddings[:-1]
+
+    def _detect(self, x: tuple[Tensor], proposals: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Final boxes and scores, from the first head and, where there is one, the second."""
+        head = self.model.roi_head
+        cfg = head.test_cfg
+        rois = rois_and_spare(proposals, size)
+        answer = head._bbox_forward(x, rois)
+        boxes = head.bbox_head.bbox_coder.decode(rois[:, 1:], answer['bbox_pred'], max_shape=size)[:-1]
+        scores = answer['cls_score'].softmax(dim=1)[:-1, 0]
+        kept = nms(boxes, scores, cfg.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
+        boxes, scores = boxes[kept], scores[kept]
+        return self._detect_again(x, boxes, scores, size) if isinstance(head, SeqRoIHead) else (boxes, scores)
+
+    def _detect_again(
+        self, x: tuple[Tensor], boxes: Tensor, scores: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Regress the first head's detections once more, by the second head."""
+        head = self.model.roi_head
+        cfg = head.test_cfg
+        rois = rois_and_spare(boxes, size)
+        bbox_pred, _, logits = head._second_forward(x, rois)
+        boxes = head.second_bbox_head.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)[:-1]
+        scores = scores if head.first_cls_score else logits[:-1].sigmoid()
+        kept = nms(boxes, scores, cfg.second.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
+        return boxes[kept], scores[kept]
+
+
+def require_plain_nms(model: PersonSearchRCNN) -> None:
+    """Refuse what the operator :func:`nms` does not do."""
+    rcnn = model.roi_head.test_cfg
+    second = [rcnn.second] if 'second' in rcnn else []
+    for cfg in (model.rpn_head.test_cfg, rcnn, *second):
+        if cfg.nms.get('type', 'nms') != 'nms':
+            raise UserError(f'NMS of type {cfg.nms.type} cannot be exported: set type=nms in model.test_cfg')
+
+
+def preprocess(preprocessor: nn.Module, image: Tensor) -> Tensor:
+    """Normalised and padded input (1, 3, H', W') of an image (H, W, 3) uint8 BGR."""
+    channels = image.flip(-1) if preprocessor._channel_conversion else image
+    x = (channels.permute(2, 0, 1).float() - preprocessor.mean) / preprocessor.std
+    height, width = (-length % preprocessor.pad_size_divisor for length in image.shape[:2])
+    return F.pad(x, (0, width, 0, height), value=preprocessor.pad_value)[None]
+
+
+def propose(head: RPNHead, x: tuple[Tensor], size: tuple[int, int]) -> Tensor:
+    """Proposals (P, 4) of the RPN, best first."""
+    cfg = head.test_cfg
+    logits, deltas = head(x)
+    anchors = head.prior_generator.grid_priors([level.shape[-2:] for level in logits], device=x[0].device)
+    levels = [best(cfg.nms_pre, *level) for level in zip(logits, deltas, anchors, strict=True)]
+    scores, deltas, anchors = map(torch.cat, zip(*levels, strict=True))
+    boxes = head.bbox_coder.decode(anchors, deltas, max_shape=size)
+    width, height = (boxes[:, 2:] - boxes[:, :2]).unbind(dim=1)
+    smallest = cfg.get('min_bbox_size', -1)
+    scores = torch.where((width > smallest) & (height > smallest), scores, -1)
+    # Levels do not suppress each other: each is moved to a place of its own.
+    level_ids = torch.cat([torch.full_like(level[0], index) for index, level in enumerate(levels)])
+    apart = boxes + (level_ids * (boxes.max() + 1))[:, None]
+    return boxes[nms(apart, scores, cfg.nms.iou_threshold, ANY_SCORE, cfg.max_per_img)]
+
+
+def best(count: int, logits: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, deltas and anchors of a level's best anchors, ``count`` of them or all."""
+    scores = logits[0].permute(1, 2, 0).flatten().sigmoid()
+    deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
+    scores, chosen = scores.topk(torch.sym_min(count, scores.shape[0]))
+    return scores, deltas[chosen], anchors[chosen]
+
+
+def rois_and_spare(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """RoIs (N + 1, 5) of boxes (N, 4), and the whole image: with it there is always something to run heads on."""
+    height, width = size
+    spare = torch.cat([boxes.new_full((1, 1), side) for side in (0, 0, 0, width, height)], dim=1)
+    return torch.cat([F.pad(boxes, (1, 0)), spare])

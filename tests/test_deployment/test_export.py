@@ -1,0 +1,126 @@
+"""Exported files give what the model gives, on images of any size."""
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from mmps_kd.apis.named_configs import read_config
+from mmps_kd.apis.scene_model import SceneModel
+from mmps_kd.deployment import export_program, write_onnx
+from mmps_kd.errors import UserError
+
+SIZES = [(96, 128), (93, 125), (158, 60), (30, 190)]
+LOAD = """
+import sys
+import torch
+import mmps_kd.deployment.ops
+program = torch.export.load(sys.argv[1]).module()
+torch.save([program(image) for image in torch.load(sys.argv[2])], sys.argv[3])
+"""
+
+
+def check(run, model, predict, images):
+    for image in images:
+        expected = predict(model, image)
+        for value, own in zip(run(image), expected, strict=True):
+            np.testing.assert_allclose(value, own, rtol=1e-5, atol=1e-4)
+
+
+def open_onnx(path):
+    """The file as a function of an image."""
+    session = onnxruntime.InferenceSession(path)
+    return lambda image: session.run(['boxes', 'scores', 'embeddings'], dict(image=np.asarray(image)))
+
+
+@pytest.fixture(scope='module')
+def model(spread_model):
+    return spread_model('demo/oim_r18-quarter_mini.py')
+
+
+@pytest.fixture(scope='module')
+def program(model):
+    return export_program(model)
+
+
+@pytest.fixture(scope='module')
+def onnx_file(program, tmp_path_factory):
+    path = tmp_path_factory.mktemp('onnx') / 'model.onnx'
+    write_onnx(program, path)
+    return path
+
+
+def test_onnx(onnx_file, model, predict, noise):
+    check(open_onnx(onnx_file), model, predict, [noise(*size) for size in SIZES])
+
+
+def test_onnx_needs_the_standard_operators_alone(onnx_file):
+    proto = onnx.load(onnx_file)
+    onnx.checker.check_model(proto)
+    assert [(opset.domain, opset.version) for opset in proto.opset_import] == [('', 18)]
+    assert not proto.functions
+
+
+@pytest.mark.slow
+def test_program_in_another_process(program, model, predict, noise, tmp_path):
+    images = [noise(*size) for size in SIZES]
+    torch.export.save(program, tmp_path / 'model.pt2')
+    torch.save(images, tmp_path / 'images.pth')
+    files = [tmp_path / name for name in ('model.pt2', 'images.pth', 'found.pth')]
+    subprocess.run([sys.executable, '-c', LOAD, *files], check=True)
+    found = dict(zip(map(id, images), torch.load(tmp_path / 'found.pth'), strict=True))
+    check(lambda image: found[id(image)], model, predict, images)
+
+
+def test_nothing_of_training_is_kept(program, model):
+    kept = {name.removeprefix('model.') for name in program.state_dict}
+    oim = {name for name in model.state_dict() if '.loss_oim.' in name}
+    assert kept & set(model.state_dict()) == set(model.state_dict()) - oim
+    assert len(oim) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'config',
+    ['demo/seqnet_r18-quarter_mini.py', 'oim/oim_r18_20e_cuhk-sysu.py', 'oim/oim_r50-fpn_20e_cuhk-sysu.py'],
+)
+def test_onnx_of_other_models(config, spread_model, predict, noise, tmp_path):
+    model = spread_model(config)
+    write_onnx(export_program(model), tmp_path / 'model.onnx')
+    check(open_onnx(tmp_path / 'model.onnx'), model, predict, [noise(*size) for size in SIZES])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', ['demo/oim_r18-quarter_mini.py', 'demo/seqnet_r18-quarter_mini.py'])
+def test_onnx_that_finds_nobody(config, spread_model, noise, tmp_path):
+    write_onnx(export_program(spread_model(config, score_thr=1.0)), tmp_path / 'model.onnx')
+    found = open_onnx(tmp_path / 'model.onnx')(noise(96, 128))
+    assert [value.shape for value in found] == [(0, 4), (0,), (0, 128)]
+
+
+@pytest.mark.slow
+def test_onnx_agrees_with_the_inferencer(search_files, tiny_cuhk_sysu, tmp_path):
+    config, checkpoint = search_files
+    scenes = SceneModel(read_config(config), checkpoint, 'cpu')
+    write_onnx(export_program(scenes.model), tmp_path / 'model.onnx')
+    image = cv2.imread(str(next((tiny_cuhk_sysu / 'Image/SSM').iterdir())))
+    (expected,) = scenes.detect([image])
+    height, width = image.shape[:2]
+    scale = min(400 / max(height, width), 300 / min(height, width))
+    resized = cv2.resize(image, (int(width * scale + 0.5), int(height * scale + 0.5)))
+    boxes, scores, embeddings = open_onnx(tmp_path / 'model.onnx')(resized)
+    factors = np.array(resized.shape[1::-1]) / (width, height)
+    np.testing.assert_allclose(boxes / np.tile(factors, 2), expected.boxes, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-4)
+
+
+def test_onnx_without_its_libraries(program, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmps_kd.deployment.onnx_ops', None)
+    with pytest.raises(UserError, match='needs onnx and onnxscript: pip install -r requirements/onnx.txt'):
+        write_onnx(program, tmp_path / 'model.onnx')

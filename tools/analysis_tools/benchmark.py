@@ -1,0 +1,82 @@
+"""Measure how fast a trained model finds and describes people, and what memory it takes."""
+
+import argparse
+import itertools
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+from mmengine.config import DictAction
+
+from mmps_kd.apis.inputs import Scenes
+from mmps_kd.apis.named_configs import read_config
+from mmps_kd.apis.scene_model import SceneModel
+from mmps_kd.errors import run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or name of one that comes with the package')
+    parser.add_argument('checkpoint', help='trained weights')
+    parser.add_argument('images', nargs='+', help='folders, images, videos, patterns in quotes; kept in memory')
+    parser.add_argument(
+        '--num-images', type=int, default=200, help='images that are measured; the first ones again if there are fewer'
+    )
+    parser.add_argument('--num-warmup', type=int, default=5, help='batches before that')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--device', help='such as cuda:1; default: the GPU if there is one')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
+    return parser.parse_args()
+
+
+def measure(model: SceneModel, batches: list[list[np.ndarray]], num_warmup: int) -> tuple[np.ndarray, int]:
+    """Run batches of images, resizing and preparation included.
+
+    Returns:
+        Seconds that each batch took, without those of the warm-up, and number of people found.
+    """
+    for batch in itertools.islice(itertools.cycle(batches), num_warmup):
+        model.detect(batch)
+    seconds, people = [], 0
+    for batch in batches:
+        start = time.perf_counter()
+        # Answers are on the CPU: a GPU has finished.
+        found = model.detect(batch)
+        seconds.append(time.perf_counter() - start)
+        people += sum(len(scene.boxes) for scene in found)
+    return np.array(seconds), people
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory taken so far, in MiB: of the process, or of the GPU for tensors."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+
+
+def main() -> None:
+    """Measure."""
+    args = parse_args()
+    cfg = read_config(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    model = SceneModel(cfg, args.checkpoint, args.device)
+    scenes = [scene.read() for scene in itertools.islice(Scenes(args.images), args.num_images)]
+    images = list(itertools.islice(itertools.cycle(scenes), args.num_images))
+    batches = [images[i : i + args.batch_size] for i in range(0, len(images), args.batch_size)]
+    seconds, people = measure(model, batches, args.num_warmup)
+    median, p95, p99 = np.percentile(1000 * seconds, [50, 95, 99])
+    device = next(model.model.parameters()).device
+    print(f'device        {device}, {torch.get_num_threads()} CPU threads')
+    print(f'parameters    {sum(p.numel() for p in model.model.parameters()) / 1e6:.2f} M')
+    print(f'images/s      {len(images) / seconds.sum():.2f}')
+    print(f'latency (ms)  {median:.1f} median, {p95:.1f} 95%, {p99:.1f} 99%, of a batch of {args.batch_size}')
+    print(f'peak memory   {peak_memory(device):.0f} MiB')
+    print(f'people/image  {people / len(images):.2f}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

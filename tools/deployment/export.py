@@ -1,0 +1,49 @@
+"""Write a trained model, plain or distilled, as ONNX or as a program of torch.export."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+
+from mmps_kd.apis.named_configs import read_config
+from mmps_kd.apis.plain_student import load_student
+from mmps_kd.apis.scene_model import require_search_model
+from mmps_kd.deployment import export_program, write_onnx
+from mmps_kd.errors import UserError, run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or name of one that comes with the package')
+    parser.add_argument('checkpoint', help='trained weights')
+    parser.add_argument('out', type=Path, help='file to write: .onnx for ONNX, .pt2 for torch.export')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Export."""
+    args = parse_args()
+    if args.out.suffix not in ('.onnx', '.pt2'):
+        raise UserError(f'the exported file must end in .onnx or .pt2, not {args.out.name}')
+    cfg = read_config(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    require_search_model(cfg)
+    init_default_scope('mmdet')
+    program = export_program(load_student(cfg, args.checkpoint, 'cpu'))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.out.suffix == '.onnx':
+        # It notes each operator of torchvision, which is not used, as missing.
+        logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+        write_onnx(program, args.out)
+    else:
+        torch.export.save(program, args.out)
+    print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB')
+
+
+if __name__ == '__main__':
+    run_tool(main)
