@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import gc
 from pathlib import Path
 
 import torch
@@ -44,6 +45,14 @@ def prepare_process_group(cfg: Config) -> None:
     """
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
-        # Threads of a group that still stands when Python ends can abort a process that has done its work.
-        atexit.register(torch.distributed.destroy_process_group)
+        atexit.register(end_process_group)
         cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)
+
+
+def end_process_group() -> None:
+    """Take the group down, and before it the model that holds it.
+
+    A thread of gloo that lets go of a tensor while Python ends aborts the process, though its work is done.
+    """
+    gc.collect()
+    torch.distributed.destroy_process_group()
