@@ -18,5 +18,6 @@ def average(losses: Tensor, avg_factor: float | Tensor | None = None) -> Tensor:
     Returns:
         Scalar; 0 with a gradient of 0 if there are no rows.
     """
-    count = mean_over_ranks(len(losses), losses.device) if avg_factor is None else avg_factor
-    return losses.sum() / torch.as_tensor(count).clamp(min=1)
+    if avg_factor is None:
+        return losses.sum() / mean_over_ranks(len(losses), losses.device)
+    return losses.sum() / torch.as_tensor(avg_factor).clamp(min=1)

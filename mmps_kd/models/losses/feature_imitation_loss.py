@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 
-from .averaging import average
 from .choices import check_choice
 from .ranks import mean_over_ranks
 
@@ -113,7 +112,7 @@ class FeatureImitationLoss(nn.Module):
             per_cell = DISTANCES[self.distance](difference).sum(dim=1)
             mask = torch.ones_like(per_cell, dtype=torch.bool) if mask is None else mask
             count = 2 * mask.sum() if self.mode == 'fine_grained' else difference.shape[1] * mask.sum()
-            loss = average(per_cell * mask, mean_over_ranks(count, count.device))
+            loss = (per_cell * mask).sum() / mean_over_ranks(count, count.device)
         return self._ramp() * self.loss_weight * loss
 
     def _ramp(self) -> Tensor:

@@ -5,12 +5,11 @@ import warnings
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 
-from .ranks import gather_rows
+from .ranks import gather_rows, mean_over_ranks
 
 UNLABELLED = -1
 """Person id of people without an identity."""
@@ -91,10 +90,7 @@ class OIMLoss(nn.Module):
             embeddings = embeddings.float()
             labelled = pids != UNLABELLED
             loss = F.cross_entropy(self._logits(embeddings, pids), pids, ignore_index=UNLABELLED, reduction='sum')
-            # Gradients are averaged over ranks: W times the own sum over the global count makes the global mean.
-            count = labelled.sum()
-            all_reduce(count)
-            loss = get_world_size() * loss / count.clamp(min=1)
+            loss = loss / mean_over_ranks(labelled.sum(), pids.device)
             if self.training:
                 self.update(embeddings, pids)
         return self.loss_weight * loss

@@ -22,8 +22,8 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(all_gather(padded), counts, strict=True)])
 
 
-def mean_over_ranks(count: int | Tensor, device: torch.device) -> int | Tensor:
-    """Mean of a count over all ranks, as normaliser of a loss.
+def mean_over_ranks(count: int | Tensor, device: torch.device) -> Tensor:
+    """Mean of a count over all ranks, as normaliser of a loss; no rows on any rank count as one.
 
     Gradients are averaged over ranks: a rank's sum over the mean count makes the sum over all ranks' rows divided by
     their number, as if one process had all rows. Every rank has to call it, also those without rows.
@@ -33,10 +33,10 @@ def mean_over_ranks(count: int | Tensor, device: torch.device) -> int | Tensor:
         device: Where the ranks' counts meet.
 
     Returns:
-        Scalar fp32 on the device; ``count`` as it is outside of a distributed run.
+        Scalar, above 0.
     """
     if get_world_size() == 1:
-        return count
-    mean = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
-    all_reduce(mean, 'mean')
-    return mean
+        return torch.as_tensor(count).clamp(min=1)
+    total = torch.as_tensor(count, device=device).clone()
+    all_reduce(total)
+    return total.clamp(min=1) / get_world_size()

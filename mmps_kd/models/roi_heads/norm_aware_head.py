@@ -1,6 +1,5 @@
 """One vector for detection and identification: its length says whether, its direction says who."""
 
-import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
@@ -52,5 +51,5 @@ class NormAwareReIDHead(ReIDHead):
         Returns:
             Scalar, 0 if there is no RoI.
         """
-        count = torch.as_tensor(mean_over_ranks(len(logits), logits.device)).clamp(min=1)
+        count = mean_over_ranks(len(logits), logits.device)
         return self.loss_cls(logits, is_person.long(), avg_factor=count)

@@ -204,9 +204,8 @@ def box_losses(head: BBoxHead, cls_score: Tensor | None, outputs: BoxOutputs) ->
         outputs.bbox_targets,
         outputs.bbox_weights,
     )
-    # mmdet divides by the number on this rank. There is none if no proposal is finite.
-    count = mean_over_ranks(len(outputs.rois), outputs.rois.device)
-    share = len(outputs.rois) / torch.as_tensor(count).clamp(min=1)
+    # mmdet divides by the number on this rank.
+    share = len(outputs.rois) / mean_over_ranks(len(outputs.rois), outputs.rois.device)
     return {name: share * value if name.startswith('loss') else value for name, value in losses.items()}
 
 
