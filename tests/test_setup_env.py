@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mmcv
 import pytest
+from mmcv.ops import get_compiling_cuda_version
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / 'tools'))
@@ -199,25 +200,40 @@ def test_ops_problem_tells_of_another_version():
 
 
 @pytest.mark.parametrize(
-    ('torch_line', 'toolkit', 'expected', 'notice'),
+    ('torch_line', 'toolkit', 'force', 'expected', 'notice'),
     [
-        ('2.13.0+cpu None False', '13.0', ('2.13.0+cpu', False), ''),
-        ('2.13.0+cu130 13.0 True', '13.1', ('2.13.0+cu130', True), ''),
-        ('2.13.0+cu130 13.0 False', '13.0', ('2.13.0+cu130', True), ''),
-        ('2.13.0+cu130 13.0 True', '12.8', ('2.13.0+cu130', False), 'nvcc is of CUDA 12.8'),
-        ('2.13.0+cu130 13.0 True', None, ('2.13.0+cu130', False), 'there is no nvcc'),
-        ('2.13.0+cu130 13.0 False', None, ('2.13.0+cu130', False), ''),
+        ('2.13.0+cpu None False', '13.0', '', ('2.13.0+cpu', False), ''),
+        ('2.13.0+cu130 13.0 True', '13.1', '', ('2.13.0+cu130', True), ''),
+        ('2.13.0+cu130 13.0 False', '13.0', '', ('2.13.0+cu130', False), ''),
+        ('2.13.0+cu130 13.0 False', '13.0', '1', ('2.13.0+cu130', True), ''),
+        ('2.13.0+cu130 13.0 True', '12.8', '', ('2.13.0+cu130', False), 'nvcc is of CUDA 12.8'),
+        ('2.13.0+cu130 13.0 True', None, '', ('2.13.0+cu130', False), 'there is no nvcc'),
+        ('2.13.0+cu130 13.0 False', None, '', ('2.13.0+cu130', False), ''),
     ],
 )
-def test_cuda_ops_need_torch_and_toolkit_of_one_major_version(
-    torch_line, toolkit, expected, notice, monkeypatch, capsys
+def test_cuda_ops_need_a_gpu_or_force_cuda_and_a_toolkit_of_torchs_major_version(
+    torch_line, toolkit, force, expected, notice, monkeypatch, capsys
 ):
+    monkeypatch.setenv('FORCE_CUDA', force)
     monkeypatch.setattr(mmcv_ops.subprocess, 'check_output', lambda *args, **kwargs: torch_line)
     monkeypatch.setattr(mmcv_ops, 'toolkit_version', lambda: toolkit)
 
     assert mmcv_ops.torch_build(THIS_VENV) == expected
     printed = capsys.readouterr().out
     assert notice in printed if notice else printed == ''
+
+
+@pytest.mark.parametrize('torch_line', ['2.13.0+cpu None False', '2.13.0+cu130 13.0 False'])
+def test_forced_cuda_ops_without_cuda_are_refused(torch_line, monkeypatch):
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    monkeypatch.setattr(mmcv_ops.subprocess, 'check_output', lambda *args, **kwargs: torch_line)
+    monkeypatch.setattr(mmcv_ops, 'toolkit_version', lambda: None)
+    with pytest.raises(SystemExit, match=r'FORCE_CUDA=1, but torch 2\.13\.0.* there is no nvcc'):
+        mmcv_ops.torch_build(THIS_VENV)
+
+
+def test_cpu_ops_do_not_pass_for_cuda_ops():
+    assert get_compiling_cuda_version() != 'not available' or 'CUDA' in mmcv_ops.ops_problem(THIS_VENV, MMCV, ['cuda'])
 
 
 def test_toolkit_version_reads_nvcc(tmp_path, monkeypatch):
@@ -235,12 +251,14 @@ def test_build_environment(monkeypatch):
     monkeypatch.delenv('MAX_JOBS', raising=False)
     cpu = mmcv_ops.build_environment(THIS_VENV, cuda=False)
     monkeypatch.setenv('MAX_JOBS', '1')
+    monkeypatch.setenv('CFLAGS', '-O2')
     cuda = mmcv_ops.build_environment(THIS_VENV, cuda=True)
 
     assert (cpu['MMCV_WITH_OPS'], cpu['FORCE_CUDA'], cpu['CUDA_VISIBLE_DEVICES']) == ('1', '0', '')
     assert cpu['MAX_JOBS'] == str(os.cpu_count())
     assert cpu['PATH'].startswith(f'{THIS_VENV / "bin"}:')
     assert (cuda['FORCE_CUDA'], cuda['MAX_JOBS']) == ('1', '1')
+    assert (cuda['CFLAGS'], cuda['CXXFLAGS']) == ('-O2 -g0', '-g0')
     assert cuda.get('CUDA_VISIBLE_DEVICES') == os.environ.get('CUDA_VISIBLE_DEVICES')
 
 

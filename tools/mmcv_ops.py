@@ -19,10 +19,13 @@ TAG = f'cp{sys.version_info[0]}{sys.version_info[1]}'
 # Runs in the new environment; arguments: the version of mmcv, then the devices.
 OPS_CHECK = """
 import mmcv, sys, torch
-from mmcv.ops import RoIAlign, nms
+from mmcv.ops import RoIAlign, get_compiling_cuda_version, nms
 version, *devices = sys.argv[1:]
 assert mmcv.__version__ == version, f'mmcv is {mmcv.__version__} instead of {version}'
 for device in devices:
+    if device == 'cuda' and not torch.cuda.is_available():
+        assert get_compiling_cuda_version() != 'not available', 'it has no CUDA ops'
+        continue
     boxes = torch.tensor([[0., 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30]], device=device)
     kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)[1].tolist()
     assert kept == [0, 2], f'nms on {device} kept boxes {kept} instead of [0, 2]'
@@ -59,20 +62,26 @@ def install_mmcv(venv: Path, requirement: str) -> None:
 def torch_build(venv: Path) -> tuple:
     """Ask the installed torch for its version, and whether CUDA ops can be built for it.
 
+    CUDA ops are built where there is a GPU, or where FORCE_CUDA=1 asks for them (a container image is built without
+    a GPU); both need a toolkit of torch's CUDA version.
+
     Returns:
-        Version, such as ``2.13.0+cpu``; True if torch has CUDA and a toolkit of the same major version is here.
+        Version, such as ``2.13.0+cpu``; True if CUDA ops are to be built.
     """
     python = str(venv / 'bin' / 'python')
     version, torch_cuda, gpu = subprocess.check_output([python, '-c', TORCH_QUERY], text=True).split()
     toolkit = toolkit_version() if torch_cuda != 'None' else None
     matches = toolkit is not None and toolkit.split('.')[0] == torch_cuda.split('.')[0]
+    found = f'nvcc is of CUDA {toolkit}' if toolkit else 'there is no nvcc'
+    forced = os.environ.get('FORCE_CUDA') == '1'
+    if forced and not matches:
+        fail(f'FORCE_CUDA=1, but torch {version} is built for CUDA {torch_cuda} and {found}')
     if gpu == 'True' and not matches:
-        found = f'nvcc is of CUDA {toolkit}' if toolkit else 'there is no nvcc'
         say(
             f'a GPU is here, but {found}: mmcv gets CPU ops only. For GPU ops install '
             f'the toolkit of CUDA {torch_cuda}, remove {venv} and run again'
         )
-    return version, matches
+    return version, matches and (gpu == 'True' or forced)
 
 
 def toolkit_version() -> 'str | None':
@@ -149,6 +158,9 @@ def build_environment(venv: Path, cuda: bool) -> dict:
     """Give the environment variables under which mmcv's build script compiles its ops."""
     path = os.pathsep.join([str(venv / 'bin'), os.environ['PATH']])
     environment = {'MAX_JOBS': str(os.cpu_count()), **os.environ, 'PATH': path, 'MMCV_WITH_OPS': '1'}
+    # Python's own build flags ask for debug information, 97 % of the shared object. The last -g option counts.
+    for name in ('CFLAGS', 'CXXFLAGS'):
+        environment[name] = f'{os.environ.get(name, "")} -g0'.strip()
     # The script builds CUDA ops when torch sees a GPU, which fails without a toolkit: tell it either way.
     return {**environment, **({'FORCE_CUDA': '1'} if cuda else {'FORCE_CUDA': '0', 'CUDA_VISIBLE_DEVICES': ''})}
 
