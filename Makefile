@@ -7,7 +7,7 @@ BIN := $(VENV_$(STACK))/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint format docs clean
+.PHONY: help env demo test test-slow test-all test-matrix lint format docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,9 +21,13 @@ demo: env ## Write a small dataset, train on it, evaluate, draw rankings
 test: env ## Run the tests, without those marked slow (ARGS='-k oim' is handed to pytest)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-all: env ## Run every test, then the demo
-	@$(PYTEST) $(ARGS)
-	@$(MAKE) --no-print-directory demo
+test-slow: env ## Run the slow tests, and those that read the real annotation files in MMPS_TEST_DATA
+	@$(PYTEST) -m 'slow or data' $(ARGS)
+
+test-all: test test-slow demo ## Run every test, then the demo
+
+test-matrix: ## Run the tests in fresh clones on Python 3.10 to 3.13 and on the upstream stack
+	@tools/test_matrix.sh
 
 lint: env ## Check style and format
 	@$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Fixtures that several tests share: the demo's model, made smaller, and batches for it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,13 +25,21 @@ def repo_root() -> Path:
     return ROOT
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need MMPS_TEST_DATA, so that `-m data` selects them."""
+    for item in items:
+        if 'shared_data' in getattr(item, 'fixturenames', ()):
+            item.add_marker('data')
+
+
 @pytest.fixture(scope='session')
 def shared_data() -> Path:
-    """Real annotation files, where they are at hand."""
-    folder = ROOT.parent / 'shared' / 'data'
-    if not folder.is_dir():
-        pytest.skip('the real annotation files are not at hand')
-    return folder
+    """Folder of the real annotation files, which CONTRIBUTING.md lists."""
+    folder = os.environ.get('MMPS_TEST_DATA')
+    if not folder:
+        pytest.skip('set MMPS_TEST_DATA to the folder of the real annotation files, see CONTRIBUTING.md')
+    assert Path(folder).is_dir(), f'MMPS_TEST_DATA={folder} is not a folder'
+    return Path(folder).resolve()
 
 
 @pytest.fixture(scope='session')

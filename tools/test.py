@@ -4,7 +4,6 @@ import argparse
 import os
 from pathlib import Path
 
-from mmdet.engine.hooks.utils import trigger_visualization_hook
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
@@ -37,6 +36,8 @@ def build_config(args: argparse.Namespace) -> Config:
         raise UserError(f'there is no checkpoint {args.checkpoint}')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
+        from mmdet.engine.hooks.utils import trigger_visualization_hook
+
         cfg = trigger_visualization_hook(cfg, args)
     if args.out is not None:
         cfg.test_evaluator.out_file = args.out

@@ -15,14 +15,20 @@ sys.path.append(str(Path(__file__).parent))
 from commands import PAGES, ROOT, commands, inline_commands, named_files, read  # noqa: E402
 
 PATH = re.compile(r'(?<![\w./-])(?:configs|tools|docs|tests|benchmarks|requirements|mmps_kd|\.ci)/[\w./-]*\w')
-SYSTEM = {'ln', 'mkdir', 'pip', 'pre-commit', 'source'}
+BUILD_PRODUCT = re.compile('docs/_build/')  # there only after `make docs`
+SYSTEM = {'docker', 'ln', 'mkdir', 'pip', 'pre-commit', 'source'}
 INDENTED = re.compile(r'^ {4}(?:[A-Z_]+=\S+ )?(?:\.venv/bin/|python |make |tools/)', re.MULTILINE)
 
 
 @pytest.mark.parametrize('page', PAGES)
 def test_paths_on_a_page_exist(page):
-    missing = {path for path in PATH.findall(read(page)) if not (ROOT / path).exists()}
+    paths = {path for path in PATH.findall(read(page)) if not BUILD_PRODUCT.match(path)}
+    missing = {path for path in paths if not (ROOT / path).exists()}
     assert missing <= set(named_files(page))
+
+
+def test_build_products_are_ignored_by_git():
+    assert 'docs/_build/' in read('.gitignore').splitlines()
 
 
 @pytest.mark.parametrize('page', PAGES)

@@ -57,6 +57,7 @@ HERE = {
 # Who runs the others.
 ELSEWHERE = {
     r'make ': '.ci/run',
+    r'docker ': 'nobody: it needs a container engine',
     r'pip ': 'tests/test_packaging.py',
     r'pre-commit ': 'nobody: it changes the repository',
     r'source ': 'nobody: the environment is active',
