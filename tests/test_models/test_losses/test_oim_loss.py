@@ -94,6 +94,28 @@ def test_gradient_is_that_of_the_table_before_the_update():
     assert torch.equal(grad[1], torch.zeros(4))
 
 
+@pytest.mark.parametrize('mask_empty', [False, True])
+def test_value_and_gradient_equal_autograd_of_the_definition(mask_empty):
+    loss = filled(mask_empty=mask_empty, loss_weight=2.0)
+    loss.lut[1], loss.queue[3] = 0, 0
+    rows, empty = torch.cat([loss.lut, loss.queue]).double(), torch.zeros(4, 8, dtype=torch.bool)
+    if mask_empty:
+        empty[:, [1, 6]] = True
+        empty[3, 1] = False  # the target of the fourth embedding
+    x = random_unit(torch.Generator().manual_seed(1), 5, 4).requires_grad_()
+    pids = torch.tensor([2, 0, 2, 1, -1])
+    expected_x = x.detach().double().requires_grad_()
+    logits = (expected_x[:4] @ rows.t() * 30).masked_fill(empty, float('-inf'))
+    expected = 2 * F.cross_entropy(logits, pids[:4])
+    expected.backward()
+
+    value = loss(x, pids)
+    (3 * value).backward()
+
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(x.grad.double(), 3 * expected_x.grad, atol=1e-5)
+
+
 @pytest.mark.parametrize('pids', [[], [-1, -1]])
 def test_without_a_labelled_person_loss_is_zero_and_gradient_finite(pids):
     loss = filled()
