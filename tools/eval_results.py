@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from terminaltables import AsciiTable
@@ -42,6 +43,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cbgm', action='store_true', help='re-rank by context bipartite graph matching')
     parser.add_argument('--k1', type=int, help='CBGM: boxes whose images are re-ranked; default 10, PRW 30')
     parser.add_argument('--k2', type=int, help='CBGM: people of the query image that take part; default 3, PRW 4')
+    parser.add_argument(
+        '--cbgm-similarity',
+        choices=['strongest', 'total'],
+        help='CBGM: what the box matched to the query gets of its matching: the strongest similarity, as published '
+        '(default), or the sum',
+    )
     parser.add_argument('--out', help='write the figures to this JSON file')
     parser.add_argument('--per-query', help='write the figures of each query (first gallery size) to this CSV file')
     return parser.parse_args()
@@ -65,13 +72,16 @@ def load_evaluation(args: argparse.Namespace) -> EvaluationSet:
 
 
 def build_cbgm(args: argparse.Namespace) -> CBGM | None:
-    """CBGM with the dataset's usual k1 and k2 where none are given."""
-    if not args.cbgm:
-        if args.k1 is not None or args.k2 is not None:
-            raise UserError('--k1 and --k2 are settings of --cbgm: add it')
-        return None
-    usual = CBGM_DEFAULTS[args.dataset]
-    return CBGM(usual.k1 if args.k1 is None else args.k1, usual.k2 if args.k2 is None else args.k2)
+    """CBGM with the dataset's usual settings where none are given."""
+    settings = dict(k1=args.k1, k2=args.k2, similarity=args.cbgm_similarity)
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if args.cbgm:
+        return replace(CBGM_DEFAULTS[args.dataset], **settings)
+    if 'similarity' in settings:
+        raise UserError('--cbgm-similarity is a setting of --cbgm: add it')
+    if settings:
+        raise UserError('--k1 and --k2 are settings of --cbgm: add it')
+    return None
 
 
 def known_images(evaluation: EvaluationSet) -> set[str]:

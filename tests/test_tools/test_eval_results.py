@@ -132,6 +132,7 @@ def test_per_query_file(run, prw, prw_results, tmp_path):
     [
         (['--gallery-size', '100'], '--gallery-size is an option of cuhk-sysu'),
         (['--k1', '5'], '--k1 and --k2 are settings of --cbgm'),
+        (['--cbgm-similarity', 'strongest'], '--cbgm-similarity is a setting of --cbgm'),
         (['--per-query', 'nowhere/queries.csv'], 'there is no folder nowhere'),
     ],
 )
@@ -153,7 +154,8 @@ def test_cbgm_settings(tool, monkeypatch):
 
     assert settings('prw') is None
     assert settings('prw', '--cbgm') == CBGM(30, 4)
-    assert settings('cuhk-sysu', '--cbgm', '--k1', '7') == CBGM(7, 3)
+    assert settings('cuhk-sysu', '--cbgm', '--k1', '7') == CBGM(7, 3, 'strongest')
+    assert settings('cuhk-sysu', '--cbgm', '--cbgm-similarity', 'total') == CBGM(10, 3, 'total')
 
 
 def test_unknown_image(run, prw, prw_results):

@@ -23,19 +23,19 @@ class CBGM:
     Attributes:
         k1: The images of the k1 most similar boxes are re-ranked (CUHK-SYSU: 10, PRW: 30).
         k2: People of the query's image that take part, the query included (CUHK-SYSU: 3, PRW: 4).
-        similarity: What the box matched to the query gets: ``total`` weight of the matching, or the ``strongest``
-            single pair of it, as in SeqNet's published code.
+        similarity: What the box matched to the query gets: the ``strongest`` single pair of the matching, as in
+            SeqNet's published code, or the ``total`` weight of the matching.
     """
 
     k1: int = 10
     k2: int = 3
-    similarity: str = 'total'
+    similarity: str = 'strongest'
 
     def __post_init__(self) -> None:
         if self.k1 < 1 or self.k2 < 1:
             raise UserError(f'CBGM needs k1 and k2 of at least 1, got k1={self.k1}, k2={self.k2}')
-        if self.similarity not in ('total', 'strongest'):
-            raise UserError(f"CBGM similarity must be 'total' or 'strongest', got '{self.similarity}'")
+        if self.similarity not in ('strongest', 'total'):
+            raise UserError(f"CBGM similarity must be 'strongest' or 'total', got '{self.similarity}'")
 
 
 def query_context(results: SearchResults, protocol: SearchProtocol, score_thr: float) -> QueryContext:
@@ -97,7 +97,7 @@ def _most_similar(row: np.ndarray, k: int) -> np.ndarray:
 
 
 def _match_group(similarities: np.ndarray, weights: np.ndarray, rule: str) -> None:
-    """Match the query's group with an image's people; the query's match gets the weight of the matching."""
+    """Match the query's group with an image's people; the query's match gets the strongest pair's weight or the sum."""
     people, matched = linear_sum_assignment(weights, maximize=True)
     pairs = weights[people, matched]
     similarities[matched[people == 0]] = pairs.sum() if rule == 'total' else pairs.max()
