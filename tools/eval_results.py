@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from terminaltables import AsciiTable
 
 from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation, load_prw_evaluation
@@ -18,11 +19,14 @@ from mmps_kd.evaluation.functional import (
     SearchResults,
     SearchScores,
     check_results,
+    check_score_thr,
     evaluate_detection,
     evaluate_search,
     load_results,
 )
 
+UNREACHED = 0.01
+"""Where the lowest score of many detections is so far above the threshold, detections were most likely dropped."""
 CBGM_DEFAULTS = {'cuhk-sysu': CBGM(k1=10, k2=3), 'prw': CBGM(k1=30, k2=4)}
 
 
@@ -37,7 +41,12 @@ def parse_args() -> argparse.Namespace:
     cameras.add_argument('--ignore-cam-id', action='store_true', help='PRW: search all cameras (default)')
     cameras.add_argument('--cross-camera', action='store_true', help="PRW: leave out the query's own camera")
     parser.add_argument('--query-info', help='PRW: query list, such as that of PRW-mini')
-    parser.add_argument('--score-thr', type=float, default=0.5, help='least detection score in the search')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.5,
+        help='least detection score in the search; not below the threshold that the file was made with',
+    )
     parser.add_argument('--det-score-thr', type=float, help='the same for the detection figures; default: --score-thr')
     parser.add_argument('--weight-by-score', action='store_true', help='multiply similarities by detection scores')
     parser.add_argument('--cbgm', action='store_true', help='re-rank by context bipartite graph matching')
@@ -82,6 +91,18 @@ def build_cbgm(args: argparse.Namespace) -> CBGM | None:
     if settings:
         raise UserError('--k1 and --k2 are settings of --cbgm: add it')
     return None
+
+
+def check_threshold(results: SearchResults, args: argparse.Namespace) -> None:
+    """Refuse a threshold below the file's own; without one in the file, note what cannot be told."""
+    threshold = args.score_thr if args.det_score_thr is None else min(args.score_thr, args.det_score_thr)
+    check_score_thr(results.score_thr, threshold, args.results)
+    lowest = results.boxes[:, 4].min(initial=np.inf)
+    if results.score_thr is None and np.inf > lowest > max(threshold, 0) + UNREACHED:
+        print(
+            f'note: the lowest score in {args.results} is {lowest:.3g}, and the file does not name the threshold that '
+            f'it was made with (score_thr); if it was above {threshold:g}, these are not the figures at {threshold:g}'
+        )
 
 
 def known_images(evaluation: EvaluationSet) -> set[str]:
@@ -173,6 +194,7 @@ def main() -> None:
         if path is not None and not Path(path).parent.is_dir():
             raise UserError(f'there is no folder {Path(path).parent} to write {Path(path).name} to')
     results = load_results(args.results)
+    check_threshold(results, args)
     evaluation = load_evaluation(args)
     searches = score_protocols(results, evaluation, args)
     detection = None

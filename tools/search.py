@@ -39,7 +39,12 @@ def parse_args() -> argparse.Namespace:
         help='folder that keeps what is found in the gallery, for this search if it is interrupted and for later ones; '
         'default: OUT',
     )
-    parser.add_argument('--score-thr', type=float, default=0.5, help='detections with a lower score take no part')
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.5,
+        help="detections with a lower score take no part; lower than the config's: the model is run with it",
+    )
     parser.add_argument('--frame-stride', type=int, default=1, help='of a video every so many frames')
     parser.add_argument('--batch-size', type=int, default=1, help='images that are run at a time')
     parser.add_argument('--device', help='such as cuda:1; default: the GPU if there is one')

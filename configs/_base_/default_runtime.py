@@ -8,6 +8,7 @@ default_hooks = dict(
     checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='PersonSearchVisualizationHook'),
+    score_threshold=dict(type='ScoreThresholdHook'),
 )
 custom_hooks = [
     dict(type='ResumeHook'),

@@ -67,7 +67,8 @@ class PersonSearchInferencer:
         Args:
             images: Image and video files, folders, patterns such as ``cam1/*.jpg``, arrays (H, W, 3) uint8 BGR.
             batch_size: Scenes that are run at a time.
-            score_thr: Detections with a lower score are left out.
+            score_thr: Detections with a lower score are left out. The model is run with it where its own threshold
+                (``model.test_cfg.rcnn.score_thr``) is higher.
             frame_stride: See the class.
             return_vis: Draw each scene with its people.
             out_dir: Write ``results.json`` and pictures ``vis/*.jpg`` there.
@@ -78,6 +79,7 @@ class PersonSearchInferencer:
         require_positive(batch_size=batch_size)
         scenes, skipped, detected = Scenes(images, frame_stride), [], []
         folder = None if out_dir is None else make_folder(Path(out_dir, 'vis')).parent
+        self.model.set_score_thr(score_thr)
         for scene, image, people in self._run(self._watch(scenes), batch_size, skipped):
             people = people[people.scores >= score_thr]
             picture = picture_detections(image, people) if return_vis or folder else None
@@ -131,7 +133,8 @@ class PersonSearchInferencer:
             gallery: Where to search; see :meth:`detect`.
             topk: People wanted.
             batch_size: Scenes that are run at a time.
-            score_thr: Detections with a lower score take no part.
+            score_thr: Detections with a lower score take no part. Scenes that the index has from a run with a higher
+                threshold are run again.
             frame_stride: See the class.
             index: What is known of scenes already, from :meth:`open_index`; by default that of ``out_dir``.
             return_vis: Draw the ranking.
@@ -147,6 +150,8 @@ class PersonSearchInferencer:
         folder = None if out_dir is None else make_folder(Path(out_dir))
         index = self.open_index(folder) if index is None else index
         scenes, skipped = Scenes(gallery, frame_stride), []
+        index.lower_score_thr(min(self.model.score_thr, max(score_thr, 0)))
+        self.model.set_score_thr(index.score_thr)
         names = self._fill(index, scenes, target, batch_size, skipped)
         matches, num_people = rank_scenes(index, names, embedding, score_thr, topk)
         result = SearchResult(target.name, tuple(box.tolist()), matches, len(names), num_people, skipped)
@@ -164,7 +169,7 @@ class PersonSearchInferencer:
                 kept in memory alone.
         """
         path = None if folder is None else make_folder(Path(folder)) / f'gallery_{self.model.key[:8]}.npz'
-        return GalleryIndex(path, self.model.key)
+        return GalleryIndex(path, self.model.key, self.model.score_thr)
 
     def _fill(
         self, index: GalleryIndex, scenes: Scenes, query: Scene, batch_size: int, skipped: list[Skipped]

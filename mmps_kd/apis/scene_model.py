@@ -1,5 +1,6 @@
 """A trained model on scenes that are in memory."""
 
+import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ class SceneModel:
     """A model and its test pipeline, without the data set: scenes and boxes in original pixels go in.
 
     Attributes:
-        key: Hash of model, weights and pipeline: what the answers depend on.
+        key: Hash of model, weights and pipeline: what the answers depend on, beside the score threshold.
+        score_thr: The model's own score threshold, below which it drops people, from its config.
 
     Args:
         cfg: Config with ``model`` and ``test_dataloader``.
@@ -39,11 +41,20 @@ class SceneModel:
         require_search_model(cfg)
         init_default_scope('mmdet')
         self.model = load_student(cfg, checkpoint, find_device(device))
+        head = self.model.roi_head
+        head.test_cfg = copy.deepcopy(head.test_cfg)  # set_score_thr leaves the config as it is
+        self.score_thr: float = head.test_cfg.get('score_thr', 0.0)
         # Scenes come in memory, and nothing is annotated.
         steps = [step for step in cfg.test_dataloader.dataset.pipeline if not step['type'].startswith('Load')]
         self.pipeline = Compose(steps)
         parts = [file_sha256(checkpoint), repr(plain_student(cfg.model)), repr(steps)]
         self.key = hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+
+    def set_score_thr(self, score_thr: float) -> None:
+        """Find people with at least this score from now on, or with the model's own threshold if that is lower."""
+        # The model keeps scores above its threshold, in single precision: the next lower number keeps equal ones too.
+        below = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
+        self.model.roi_head.test_cfg.score_thr = below if score_thr < self.score_thr else self.score_thr
 
     def detect(self, images: Sequence[np.ndarray]) -> list[People]:
         """Find and describe the people of scenes, (H, W, 3) uint8 BGR each.

@@ -18,21 +18,24 @@ class GalleryIndex:
     """The people of scenes, by the scene's name.
 
     The file is an npz in the interchange format of ``tools/eval_results.py`` (docs/evaluation.md): ``img_names``,
-    ``num_dets``, ``bboxes``, ``embeddings``, no ``query_embeddings``. Beside them stand ``img_stamps``, which tell
-    whether a scene is still the same, and ``model``, what found the people.
+    ``num_dets``, ``bboxes``, ``embeddings``, ``score_thr``, no ``query_embeddings``. Beside them stand ``img_stamps``,
+    which tell whether a scene is still the same, and ``model``, what found the people.
 
     Attributes:
         path: The file; None: nothing is kept beyond this object.
+        score_thr: Each scene has all its people with at least this score; None if it is not known.
 
     Args:
         path: Read if it is there. If it is damaged or of another model, the index starts empty, and writing it
             replaces the file.
         model: Hash of the model, its weights and its pipeline.
+        score_thr: Score below which this model drops people, unless the file says another one.
     """
 
-    def __init__(self, path: str | os.PathLike | None, model: str) -> None:
+    def __init__(self, path: str | os.PathLike | None, model: str, score_thr: float | None = None) -> None:
         self.path = None if path is None else Path(path)
         self.model = model
+        self.score_thr = score_thr
         self._people: dict[str, tuple[str, People]] = {} if path is None else self._read()
         self._added = 0
 
@@ -42,6 +45,12 @@ class GalleryIndex:
     def __getitem__(self, name: str) -> People:
         """The people of a scene."""
         return self._people[name][1]
+
+    def lower_score_thr(self, score_thr: float) -> None:
+        """Forget all scenes if people with at least this score may be missing in them: they are to be run again."""
+        if self.score_thr is None or score_thr < self.score_thr:
+            self._people.clear()
+            self.score_thr = score_thr
 
     def has(self, name: str, stamp: str) -> bool:
         """Whether a scene is there, with the content that the stamp stands for."""
@@ -73,6 +82,7 @@ class GalleryIndex:
             query_embeddings=joined.embeddings[:0],
             img_stamps=np.array(stamps),
             model=np.array(self.model),
+            **({} if self.score_thr is None else dict(score_thr=np.array(self.score_thr))),
         )
         self._added = 0
 
@@ -83,6 +93,8 @@ class GalleryIndex:
             return {}
         if str(arrays.get('model')) != self.model:
             return {}
+        if 'score_thr' in arrays:
+            self.score_thr = float(arrays['score_thr'])
         names, stamps = arrays['img_names'].tolist(), arrays['img_stamps'].tolist()
         boxes, embeddings, starts = arrays['bboxes'], arrays['embeddings'], run_offsets(arrays['num_dets'])
         people = People(boxes[:, :4], boxes[:, 4], embeddings)

@@ -6,6 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmps_kd.apis import PersonSearchInferencer, Skipped
 from mmps_kd.datasets.image_files import DamagedImageError, decode_scene
@@ -179,3 +180,42 @@ def test_numbers_below_one(inferencer, gallery, options, message):
 def test_a_folder_that_cannot_be_made(inferencer, gallery):
     with pytest.raises(UserError, match='cannot write to .*: File exists: choose another folder'):
         inferencer.search(first(gallery), BOX, gallery, out_dir=first(gallery))
+
+
+@pytest.fixture
+def strict(search_files):
+    """The same model with a threshold that nobody reaches."""
+    cfg = Config.fromfile(search_files[0])
+    cfg.model.test_cfg.rcnn.score_thr = 0.99
+    inferencer = PersonSearchInferencer(cfg, search_files[1], device='cpu', show_progress=False)
+    yield inferencer
+    assert cfg.model.test_cfg.rcnn.score_thr == 0.99
+
+
+def test_detect_runs_the_model_with_a_lower_threshold(inferencer, strict, gallery):
+    expected = inferencer.detect(gallery, score_thr=0)
+    assert strict.detect(gallery, score_thr=0).to_dict() == expected.to_dict()
+    second = float(expected.scenes[0].people.scores[1])
+    assert len(strict.detect(first(gallery), score_thr=second).scenes[0].people) == 2
+    assert len(strict.detect(first(gallery), score_thr=0.99).scenes[0].people) == 0
+
+
+def test_search_runs_scenes_again_for_a_lower_threshold(inferencer, strict, gallery, tmp_path):
+    query, runs, detect = decode_scene(first(gallery)), [], strict.model.detect
+    strict.model.detect = lambda images: (runs.append(len(images)), detect(images))[1]
+    with pytest.raises(UserError, match=r'nobody was found with a score of at least 0\.99'):
+        strict.search(query, BOX, gallery, score_thr=0.99, out_dir=tmp_path)
+    assert sum(runs) == 4
+    expected = inferencer.search(query, BOX, gallery, score_thr=0)
+    index = strict.open_index(tmp_path)
+    assert (len(index), index.score_thr) == (4, 0.99)
+    assert strict.search(query, BOX, gallery, score_thr=0, index=index).to_dict() == expected.to_dict()
+    assert sum(runs) == 8
+    # What was found with the lower threshold serves the higher one, and new scenes are run with the lower one.
+    shutil.copy(first(gallery), gallery / 'new.jpg')
+    with pytest.raises(UserError, match='nobody was found'):
+        strict.search(query, BOX, gallery, out_dir=tmp_path, score_thr=0.99)
+    assert sum(runs) == 9
+    again = strict.search(query, BOX, gallery, score_thr=0, out_dir=tmp_path)
+    assert sum(runs) == 9
+    assert again.to_dict() == inferencer.search(query, BOX, gallery, score_thr=0).to_dict()

@@ -96,3 +96,27 @@ def test_without_a_file_nothing_is_written(tmp_path):
     index.save()
     assert len(index) == FEWEST + 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lower_threshold_forgets_the_scenes(path):
+    index = GalleryIndex(path, 'model', 0.5)
+    index.add('a', '', people(1))
+    index.save()
+    assert load_results(path).score_thr == 0.5
+    index.lower_score_thr(0.7)
+    assert (len(index), index.score_thr) == (1, 0.5)
+    index.lower_score_thr(0.2)
+    assert (len(index), index.score_thr) == (0, 0.2)
+    index.add('a', '', people(2))
+    index.save()
+    again = GalleryIndex(path, 'model', 0.5)
+    assert (len(again['a']), again.score_thr) == (2, 0.2)
+
+
+def test_a_file_without_a_threshold_has_that_of_its_model(path):
+    index = GalleryIndex(path, 'model')
+    index.add('a', '', people(1))
+    index.save()
+    again = GalleryIndex(path, 'model', 0.5)
+    again.lower_score_thr(0.5)
+    assert (len(again), again.score_thr) == (1, 0.5)

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mmps_kd.evaluation.functional import (
     SearchProtocol,
     SearchResults,
     evaluate_search,
+    load_results,
     save_results,
 )
 
@@ -226,3 +228,20 @@ def test_real_protocol_alone_is_enough(run, tool, shared_data, tmp_path):
     assert set(figures) == {'mAP', 'top1', 'top5', 'top10', 'gallery_100'}
     assert figures['mAP'] == figures['gallery_100']['mAP'] == expected.mAP
     assert 0 < expected.mAP < 1
+
+
+@pytest.mark.parametrize('option', ['--score-thr', '--det-score-thr'])
+def test_a_threshold_below_that_of_the_file(run, prw, prw_results, capsys, option):
+    """Refused where the file names its threshold; a note where it does not."""
+    expected = run('prw', prw_results, '--data-root', prw, option, 0.05)
+    printed = capsys.readouterr().out
+    assert 'note: the lowest score in' in printed
+    assert 'is 0.6, and the file does not name the threshold' in printed
+    save_results(prw_results, replace(load_results(prw_results), score_thr=0.05))
+    assert run('prw', prw_results, '--data-root', prw, option, 0.05) == expected
+    assert 'note' not in capsys.readouterr().out
+    save_results(prw_results, replace(load_results(prw_results), score_thr=0.5))
+    with pytest.raises(UserError, match=r'results\.npz: the .* score_thr of 0\.5 drops .* no figure at 0\.05'):
+        run('prw', prw_results, '--data-root', prw, option, 0.05)
+    assert run('prw', prw_results, '--data-root', prw, option, 0.5) == expected
+    assert run('prw', prw_results, '--data-root', prw, '--score-thr', 0.7)['mAP'] == pytest.approx(1 / 4)

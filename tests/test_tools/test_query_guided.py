@@ -32,7 +32,7 @@ def test_pairs_are_scored_written_and_drawn(tiny_cuhk_sysu, tmp_path, qeeps_cfg)
     assert done.returncode == 0, done.stderr[-3000:]
     assert '| search (%)' in done.stdout + done.stderr
     with np.load(tmp_path / 'pairs.npz') as pairs:
-        assert set(pairs.files) == {'query_ids', 'image_names', 'num_dets', 'boxes', 'similarities'}
+        assert set(pairs.files) == {'query_ids', 'image_names', 'num_dets', 'boxes', 'similarities', 'score_thr'}
         assert set(pairs['query_ids']) == {0, 1, 2, 3, 4}
         assert pairs['num_dets'].sum() == len(pairs['boxes']) == len(pairs['similarities']) > 0
     assert len(list((tmp_path / 'work').glob('*/show/rankings/query_*.png'))) == 5

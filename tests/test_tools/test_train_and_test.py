@@ -93,6 +93,7 @@ def test_test_prints_figures_writes_results_and_pictures(trained, tiny_cuhk_sysu
         assert results['num_dets'].tolist() == [3] * 12
         assert results['embeddings'].shape == (36, 128)
         assert len(results['query_embeddings']) == 5
+        assert results['score_thr'] == 0
     rankings = sorted(tmp_path.glob('*/show/rankings/*.png'))
     assert len(rankings) == 5
     assert Image.open(rankings[0]).width > 1000
@@ -159,6 +160,17 @@ def test_more_identities_than_table_rows(monkeypatch, capsys, tiny_cuhk_sysu, tm
     arguments = options(tiny_cuhk_sysu, 'model.roi_head.reid_head.loss_oim.num_identities=5')
     code = run_in_process(monkeypatch, capsys, 'train.py', CONFIG, '--work-dir', tmp_path, *arguments)
     assert 'num_identities=6' in code
+
+
+def test_a_metric_below_the_threshold_of_the_model(monkeypatch, capsys, tiny_cuhk_sysu, tmp_path):
+    config = tmp_path / 'two_metrics.py'
+    metrics = [dict(type='SearchMetric'), dict(type='PersonDetectionMetric', score_thr=0.05)]
+    config.write_text(f'_base_ = {str(CONFIG)!r}\nval_evaluator = {metrics!r}\n')
+    arguments = [config, '--work-dir', tmp_path / 'w', *options(tiny_cuhk_sysu)]
+    code = run_in_process(monkeypatch, capsys, 'train.py', *arguments)
+    assert code.startswith("error: PersonDetectionMetric.score_thr: the model's own score_thr of 0.5")
+    assert 'model.test_cfg.rcnn.score_thr=0.05' in code
+    assert '\n' not in code
 
 
 def test_checkpoint_of_another_embedding_size(monkeypatch, capsys, trained, tiny_cuhk_sysu, tmp_path):

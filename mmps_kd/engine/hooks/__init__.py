@@ -7,6 +7,7 @@ from .identity_check_hook import IdentityCheckHook
 from .interrupt_hook import InterruptHook
 from .lut_hook import LUTHook
 from .resume_hook import ResumeHook
+from .score_threshold_hook import ScoreThresholdHook
 from .visualization_hook import PersonSearchVisualizationHook
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     'LUTHook',
     'PersonSearchVisualizationHook',
     'ResumeHook',
+    'ScoreThresholdHook',
 ]

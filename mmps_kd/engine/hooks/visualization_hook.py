@@ -37,11 +37,12 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
         num_queries: Queries that are drawn, spread evenly over the main protocol.
         topk: People shown for each.
         **kwargs: As for mmdet's ``DetVisualizationHook``, without ``backend_args``: images are read from disk, as
-            training reads them.
+            training reads them. A ``score_thr`` below the model's own is refused.
     """
 
     def __init__(self, num_queries: int = 8, topk: int = 10, **kwargs) -> None:
         super().__init__(**kwargs)
+        self.asked_score_thr: float | None = kwargs.get('score_thr')
         self.num_queries = num_queries
         self.topk = topk
 

@@ -1,7 +1,7 @@
 """The rules of person-search evaluation, in NumPy and SciPy alone."""
 
 from .cbgm import CBGM
-from .checks import check_results
+from .checks import check_results, check_score_thr
 from .curves import mean_precision_at_recall
 from .detection import DetectionScores, evaluate_detection
 from .pairs import evaluate_pairs, rank_pairs, save_pairs
@@ -23,6 +23,7 @@ __all__ = [
     'SearchResults',
     'SearchScores',
     'check_results',
+    'check_score_thr',
     'evaluate_detection',
     'evaluate_pairs',
     'evaluate_search',

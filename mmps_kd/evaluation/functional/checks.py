@@ -31,6 +31,25 @@ def check_results(results: SearchResults, protocol: SearchProtocol, known_images
         raise UserError(f"results list image '{unknown}', which the test set does not have: wrong dataset or split?")
 
 
+def check_score_thr(model_score_thr: float | None, score_thr: float, source: str = 'results') -> None:
+    """Refuse a score threshold that the detections do not reach.
+
+    Args:
+        model_score_thr: Score below which the model dropped detections; None if it is not known.
+        score_thr: What is asked for.
+        source: What asks, for the message.
+
+    Raises:
+        UserError: If detections with scores in between are missing. Scores are not negative.
+    """
+    if model_score_thr is not None and max(score_thr, 0) < model_score_thr:
+        raise UserError(
+            f"{source}: the model's own score_thr of {model_score_thr:g} drops detections below it, so there is no "
+            f'figure at {score_thr:g}: run the model with model.test_cfg.rcnn.score_thr={max(score_thr, 0):g}, or ask '
+            f'for {model_score_thr:g} or more'
+        )
+
+
 def check_structure(results: SearchResults) -> None:
     """Check that the arrays agree with each other and every number is finite."""
     _check_sizes(results)

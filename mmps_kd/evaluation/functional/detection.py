@@ -7,7 +7,7 @@ import numpy as np
 from mmps_kd.errors import UserError
 
 from .boxes import paired_iou
-from .checks import check_structure
+from .checks import check_score_thr, check_structure
 from .ragged import expand_runs, run_offsets
 from .structures import GroundTruth, SearchResults
 
@@ -44,9 +44,10 @@ def evaluate_detection(
         iou_thr: Least overlap, 0..1.
 
     Raises:
-        UserError: If the results are malformed or lack an image.
+        UserError: If the results are malformed or lack an image, or the model dropped detections above ``score_thr``.
     """
     check_structure(results)
+    check_score_thr(results.score_thr, score_thr)
     images, boxes = _detections(results, ground_truth, score_thr)
     true_images = np.repeat(np.arange(len(ground_truth.num_boxes)), ground_truth.num_boxes)
     ap, recall = _score(images, boxes, true_images, ground_truth.boxes, iou_thr)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import check_score_thr
 from .ragged import expand_runs, run_offsets
 from .structures import SearchProtocol, SearchResults
 
@@ -42,7 +43,11 @@ def build_gallery(
         protocol: Names the gallery images.
         score_thr: In the units of the results' scores.
         weight_by_score: Multiply each embedding by its detection's score: confidence-weighted similarity (SeqNet).
+
+    Raises:
+        UserError: If the model dropped detections above ``score_thr``.
     """
+    check_score_thr(results.score_thr, score_thr)
     position = {name: index for index, name in enumerate(results.image_names.tolist())}
     where = np.array([position[name] for name in protocol.gallery_images.tolist()], dtype=np.int64)
     rows = expand_runs(run_offsets(results.num_dets)[where], results.num_dets[where])

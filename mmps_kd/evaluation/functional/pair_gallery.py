@@ -6,6 +6,7 @@ import numpy as np
 
 from mmps_kd.errors import UserError
 
+from .checks import check_score_thr
 from .gallery import Gallery
 from .ragged import expand_runs, run_offsets
 from .structures import PairResults, SearchProtocol
@@ -30,8 +31,9 @@ def build_pair_gallery(results: PairResults, protocol: SearchProtocol, pairs: np
         A gallery of P images, whose embeddings (N, 1) are the similarities.
 
     Raises:
-        UserError: If a pair is missing or there twice.
+        UserError: If a pair is missing or there twice, or the model dropped detections above ``score_thr``.
     """
+    check_score_thr(results.score_thr, score_thr)
     where = _find_pairs(results, protocol, pairs)
     counts = results.num_dets[where]
     rows, images = expand_runs(run_offsets(results.num_dets)[where], counts), np.repeat(np.arange(len(where)), counts)

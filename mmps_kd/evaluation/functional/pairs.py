@@ -38,8 +38,8 @@ def evaluate_pairs(
         chunk_size: See :func:`evaluate_search`.
 
     Raises:
-        UserError: If a pair is missing or there twice, the arrays disagree, a number is not finite, or a query has
-            no true box in its gallery.
+        UserError: If a pair is missing or there twice, the arrays disagree, a number is not finite, a query has no
+            true box in its gallery, or the model dropped detections above ``score_thr``.
     """
     _check_pairs(results)
     check_truths(protocol)
@@ -60,8 +60,9 @@ def save_pairs(path: str | os.PathLike, results: PairResults) -> None:
         path: File to write; its folder must exist.
         results: What to write.
     """
+    arrays = {key: value for key, value in vars(results).items() if value is not None}
     with open(path, 'wb') as file:
-        np.savez(file, **vars(results))
+        np.savez(file, **arrays)
 
 
 def rank_pairs(

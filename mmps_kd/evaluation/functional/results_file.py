@@ -16,7 +16,11 @@ REQUIRED = {
     'embeddings': ('embeddings', 2),
     'query_embeddings': ('query_embeddings', 2),
 }
-OPTIONAL = {'query_names': ('query_images', 1), 'query_bboxes': ('query_boxes', 2)}
+OPTIONAL = {
+    'query_names': ('query_images', 1),
+    'query_bboxes': ('query_boxes', 2),
+    'score_thr': ('score_thr', 0),
+}
 CONTEXT = {
     'query_context_num_people': ('num_people', 1),
     'query_context_bboxes': ('boxes', 2),
@@ -35,7 +39,7 @@ def save_results(path: str | os.PathLike, results: SearchResults) -> None:
     arrays = {key: getattr(results, name) for key, (name, _) in {**REQUIRED, **OPTIONAL}.items()}
     if results.query_context is not None:
         arrays |= {key: getattr(results.query_context, name) for key, (name, _) in CONTEXT.items()}
-    arrays = {key: _to_file(key, array) for key, array in arrays.items() if array is not None}
+    arrays = {key: _to_file(key, np.asarray(array)) for key, array in arrays.items() if array is not None}
     with open(path, 'wb') as file:
         np.savez(file, **arrays)
 
@@ -69,7 +73,7 @@ def _to_file(key: str, array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if key.endswith('embeddings') else array
 
 
-def _from_file(path: str | os.PathLike, key: str, array: np.ndarray, ndim: int) -> np.ndarray:
+def _from_file(path: str | os.PathLike, key: str, array: np.ndarray, ndim: int) -> np.ndarray | float:
     """Check kind and shape, and bring the array to its type in memory."""
     kinds = 'U' if key.endswith('names') else 'iu' if key.endswith(('num_dets', 'num_people')) else 'fiu'
     if array.ndim != ndim or array.dtype.kind not in kinds:
@@ -83,4 +87,6 @@ def _from_file(path: str | os.PathLike, key: str, array: np.ndarray, ndim: int) 
         return array.astype(np.int64)
     if key.endswith('embeddings'):
         return array.astype(np.float32)
+    if key == 'score_thr':
+        return array.item()
     return array.astype(np.float64) if array.dtype.kind in 'iu' else array

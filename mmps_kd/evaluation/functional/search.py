@@ -72,7 +72,8 @@ def evaluate_search(
         chunk_size: Similarities held in memory at a time, 4 bytes each and about five times that while working.
 
     Raises:
-        UserError: If the results do not fit the protocol, or a query has no true box in its gallery.
+        UserError: If the results do not fit the protocol, a query has no true box in its gallery, or the model
+            dropped detections above ``score_thr``.
     """
     check_structure(results)
     check_against_protocol(results, protocol)

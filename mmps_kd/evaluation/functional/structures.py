@@ -115,6 +115,7 @@ class SearchResults(_Immutable):
         query_images: (Q,) str, optional: the queries' images, to check their order.
         query_boxes: (Q, 4) float, optional: the queries' boxes, to check their order.
         query_context: optional: people beside the queries.
+        score_thr: optional: score below which the model dropped detections; None if it is not known.
     """
 
     image_names: np.ndarray
@@ -125,6 +126,7 @@ class SearchResults(_Immutable):
     query_images: np.ndarray | None = None
     query_boxes: np.ndarray | None = None
     query_context: QueryContext | None = None
+    score_thr: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +140,7 @@ class PairResults(_Immutable):
         boxes: (M, 5) float, x1, y1, x2, y2, score in original pixels, pairs concatenated in order.
         similarities: (M,) float, of each detection to the pair's query; higher is more similar, and only
             their order counts.
+        score_thr: optional: score below which the model dropped detections; None if it is not known.
     """
 
     query_ids: np.ndarray
@@ -145,3 +148,4 @@ class PairResults(_Immutable):
     num_dets: np.ndarray
     boxes: np.ndarray
     similarities: np.ndarray
+    score_thr: float | None = None

@@ -21,4 +21,5 @@ def ground_truth_results(
         boxes=np.column_stack([ground_truth.boxes, np.ones(len(ground_truth.boxes))]),
         embeddings=embeddings,
         query_embeddings=query_embeddings,
+        score_thr=0.0,
     )

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.evaluator import BaseMetric
@@ -16,9 +17,12 @@ class BaseSearchMetric(BaseMetric):
 
     Attributes:
         last_results: What the last evaluation found, on the main process: what pictures are drawn from.
+        model_score_thr: Score below which the model drops detections, from :class:`ScoreThresholdHook`; None if it is
+            not known. It is written to ``out_file``.
 
     Args:
-        score_thr: Detections below it take no part in the search.
+        score_thr: Detections below it take no part in the search. Not below the model's own threshold
+            (``model.test_cfg.rcnn.score_thr``), which drops detections before they get here.
         topk: Ranks k of the top-k figures.
         out_file: Write what was found to this npz file.
         **kwargs: As for ``BaseMetric``.
@@ -26,6 +30,7 @@ class BaseSearchMetric(BaseMetric):
 
     default_prefix = 'search'
     last_results: SearchResults | PairResults | None = None
+    model_score_thr: float | None = None
 
     def __init__(
         self, score_thr: float = 0.5, topk: Sequence[int] = (1, 5, 10), out_file: str | None = None, **kwargs
@@ -48,7 +53,7 @@ class BaseSearchMetric(BaseMetric):
         Returns:
             Figures by name, fractions in 0..1.
         """
-        self.last_results = self.collate(results)
+        self.last_results = replace(self.collate(results), score_thr=self.model_score_thr)
         if self.out_file is not None:
             Path(self.out_file).parent.mkdir(parents=True, exist_ok=True)
             self.save(self.out_file)

@@ -13,13 +13,17 @@ from ..functional import SearchResults, evaluate_detection
 class PersonDetectionMetric(BaseMetric):
     """Detection AP and recall as :class:`SearchMetric` has them: ``det_ap``, ``det_recall``, ``det_recall_labelled``.
 
+    Attributes:
+        model_score_thr: As for :class:`BaseSearchMetric`.
+
     Args:
-        score_thr: Detections below it are left out.
+        score_thr: Detections below it are left out. Not below the model's own threshold.
         collect_device: See ``BaseMetric``.
         prefix: See ``BaseMetric``.
     """
 
     default_prefix = 'detection'
+    model_score_thr: float | None = None
 
     def __init__(self, score_thr: float = 0.5, collect_device: str = 'cpu', prefix: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -41,6 +45,7 @@ class PersonDetectionMetric(BaseMetric):
             boxes=boxes,
             embeddings=np.zeros((len(boxes), 0), np.float32),
             query_embeddings=np.zeros((0, 0), np.float32),
+            score_thr=self.model_score_thr,
         )
         truth = self.dataset_meta['evaluation'].ground_truth
         scores = evaluate_detection(detections, truth, score_thr=self.score_thr)

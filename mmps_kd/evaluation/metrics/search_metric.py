@@ -31,8 +31,8 @@ class SearchMetric(BaseSearchMetric):
     there are several; ``det_ap``, ``det_recall``, ``det_recall_labelled`` where the annotations are at hand.
 
     Args:
-        det_score_thr: Detections below it take no part in the detection figures; ``score_thr`` if None.
-        cbgm: ``dict(k1=..., k2=...)`` to re-rank by context bipartite graph matching; None for none.
+        det_score_thr: The same for the detection figures; ``score_thr`` if None.
+        cbgm: Settings of :class:`CBGM` to re-rank by context bipartite graph matching; None for none.
         weight_by_score: Multiply each similarity by the detection score (confidence-weighted similarity).
         **kwargs: As for :class:`BaseSearchMetric`; ``out_file`` is for ``tools/eval_results.py``.
     """

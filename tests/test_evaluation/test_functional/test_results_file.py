@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional import QueryContext, evaluate_search, load_results, save_results
+from mmps_kd.evaluation.functional import (
+    GroundTruth,
+    QueryContext,
+    evaluate_detection,
+    evaluate_search,
+    load_results,
+    rank_gallery,
+    save_results,
+)
 
 
 def write(path, **changes):
@@ -42,6 +50,7 @@ def test_round_trip(tmp_path, tiny_search):
         query_images=protocol.query_images,
         query_boxes=protocol.query_boxes,
         query_context=context,
+        score_thr=0.25,
     )
     for index, saved in enumerate((results, full)):
         path = tmp_path / f'{index}.npz'
@@ -70,6 +79,7 @@ def test_other_types_are_converted(tmp_path):
         (dict(num_dets=np.array([1.0, 0.0])), "'num_dets' .* must be a 1-d array of integers"),
         (dict(embeddings=np.ones(3)), "'embeddings' .* must be a 2-d array of numbers, not 1-d"),
         (dict(bboxes=np.ones((1, 4))), "'bboxes' .* must have 5 columns, not 4"),
+        (dict(score_thr=np.ones(2)), "'score_thr' .* must be a 0-d array of numbers, not 1-d"),
         (dict(query_bboxes=np.ones((1, 5))), "'query_bboxes' .* must have 4 columns, not 5"),
         (dict(img_names=np.array(['a', None])), 'damaged or no npz of plain arrays'),
     ],
@@ -111,3 +121,19 @@ def test_a_bare_array_or_text_is_no_results_file(tmp_path):
     for name in ('bare.npy', 'text.npz'):
         with pytest.raises(UserError, match=f'{name} is damaged or no npz'):
             load_results(tmp_path / name)
+
+
+@pytest.mark.parametrize('evaluate', [evaluate_search, evaluate_detection, rank_gallery])
+def test_detections_that_the_model_dropped_are_not_scored(tmp_path, tiny_search, evaluate):
+    results, protocol = tiny_search
+    save_results(tmp_path / 'r.npz', replace(results, score_thr=0.5))
+    results = load_results(tmp_path / 'r.npz')
+    truth = GroundTruth(np.array(['a']), np.array([1]), protocol.truth_boxes[:1], np.array([True]))
+    what = dict(evaluate_search=[protocol], evaluate_detection=[truth], rank_gallery=[protocol, 0])[evaluate.__name__]
+    with pytest.raises(UserError, match=r'own score_thr of 0\.5 drops .* no figure at 0\.05') as caught:
+        evaluate(results, *what, score_thr=0.05)
+    assert '\n' not in str(caught.value)
+    evaluate(results, *what, score_thr=0.5)
+    evaluate(replace(results, score_thr=None), *what, score_thr=0.05)
+    # Scores are not negative: at 0 nothing is missing.
+    evaluate(replace(results, score_thr=0.0), *what, score_thr=-1)

@@ -7,7 +7,7 @@ from mmengine.structures import InstanceData
 
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation import QueryGuidedSearchMetric
-from mmps_kd.evaluation.functional import EvaluationSet, PairResults, SearchProtocol, evaluate_pairs
+from mmps_kd.evaluation.functional import EvaluationSet, PairResults, SearchProtocol, evaluate_pairs, rank_pairs
 
 BOX = [10.0, 10, 50, 90]
 FAR = [100.0, 10, 140, 90]
@@ -106,3 +106,20 @@ def test_ranking_of_the_last_results():
     assert ranked.image_names.tolist() == ['c.jpg', 'c.jpg']
     assert ranked.boxes.tolist() == [FAR, BOX]
     assert ranked.is_match.tolist() == [False, True]
+
+
+def test_file_names_the_threshold_of_the_model(tmp_path):
+    metric = QueryGuidedSearchMetric(out_file=str(tmp_path / 'pairs.npz'))
+    metric.model_score_thr = 0.5
+    metric.dataset_meta = dict(evaluation=EvaluationSet(dict(main=protocol())))
+    metric.process({}, SAMPLES)
+    metric.evaluate(size=len(SAMPLES))
+    results = PairResults(**np.load(tmp_path / 'pairs.npz'))
+    assert evaluate_pairs(results, protocol(), score_thr=0.5).mAP == 0.5
+    for score in (lambda: evaluate_pairs(results, protocol(), score_thr=0.4), lambda: low_ranking(results)):
+        with pytest.raises(UserError, match=r'own score_thr of 0\.5 drops .* no figure at 0\.4'):
+            score()
+
+
+def low_ranking(results):
+    return rank_pairs(results, protocol(), 0, score_thr=0.4)

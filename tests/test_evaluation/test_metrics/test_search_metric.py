@@ -123,3 +123,12 @@ def test_image_without_detection():
 def test_results_file_of_another_kind():
     with pytest.raises(UserError, match=r'results\.pkl must end in \.npz'):
         SearchMetric(out_file='results.pkl')
+
+
+def test_file_names_the_threshold_of_the_model(tmp_path):
+    metric = SearchMetric(out_file=str(tmp_path / 'results.npz'))
+    metric.model_score_thr = 0.5
+    metric.dataset_meta = dict(evaluation=EvaluationSet(dict(main=protocol())))
+    metric.process({}, SAMPLES)
+    metric.evaluate(size=len(SAMPLES))
+    assert load_results(tmp_path / 'results.npz').score_thr == 0.5
