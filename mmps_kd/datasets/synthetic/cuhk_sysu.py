@@ -9,6 +9,7 @@ from .plan import ANNOTATION, ImageRecord, PersonBox, scenes_by_identity, stream
 from .sizes import DatasetSize
 
 IMAGE_FOLDER = Path('Image/SSM')
+VERSION = 1  # raised whenever the same settings would give other files
 GALLERY_SIZES = (50, 100, 500, 1000, 2000, 4000)
 _HARD_BELOW = 0.7  # visible fraction under which a box is marked as hard
 _SCENE = ('imname', 'idlocate', 'ishard')

@@ -9,6 +9,7 @@ from .plan import ANNOTATION, ImageRecord, PersonBox, scenes_by_identity, stream
 from .sizes import DatasetSize
 
 IMAGE_FOLDER = Path('frames')
+VERSION = 2  # raised whenever the same settings would give other files
 CAMERAS = 6
 _UNLABELLED = -2
 _FRAMES_APART = 25
@@ -60,7 +61,9 @@ def _write_queries(path: Path, test: dict[int, list[tuple[str, PersonBox]]], pid
         for rank, (name, box) in enumerate(cameras_in_turn(scenes)):
             ranked.append((rank, pids[identity], *_drawn_by_hand(box), Path(name).stem))
     chosen = sorted(sorted(ranked)[:count], key=lambda query: query[1:])
-    path.write_text(''.join(' '.join(map(str, query[1:])) + '\n' for query in chosen))
+    # As bytes, with the official file's line ends: readers cut the last two characters of every line.
+    lines = [f'{pid} {x:.4f} {y:.4f} {w:.4f} {h:.4f} {frame}\r\n' for _, pid, x, y, w, h, frame in chosen]
+    path.write_bytes(''.join(lines).encode())
 
 
 def cameras_in_turn(scenes: list[tuple[str, PersonBox]]) -> list[tuple[str, PersonBox]]:
@@ -75,6 +78,10 @@ def cameras_in_turn(scenes: list[tuple[str, PersonBox]]) -> list[tuple[str, Pers
 
 
 def _drawn_by_hand(box: PersonBox) -> tuple[float, float, int, int]:
-    """A box with fractions, as in the real files; cut to whole pixels, as readers do, it is the exact one."""
+    """A box with fractions, as in the real files; cut to whole pixels, as readers do, it is the exact one.
+
+    No position is whole: an array of whole numbers alone would be read as small integers, in which readers that add
+    width to x would overflow.
+    """
     x, y, w, h = box.xywh
-    return x + w * 31 % 97 / 100, y + h * 43 % 89 / 100, w, h
+    return round(x + (1 + w * 31 % 97) / 100, 2), round(y + (1 + h * 43 % 89) / 100, 2), w, h

@@ -20,7 +20,6 @@ from .scene import render_scene
 from .sizes import dataset_size
 
 LAYOUTS = {'cuhk-sysu': cuhk_sysu, 'prw': prw}
-VERSION = 1  # of the pictures: raised whenever the same settings would give other files
 _DONE, _STARTED = 'synthetic.json', 'synthetic.partial.json'
 _JPEG_QUALITY = (78, 96)
 
@@ -32,7 +31,11 @@ class Settings:
     layout: str
     size: str
     seed: int = 0
-    version: int = VERSION
+
+    @property
+    def stamp(self) -> dict:
+        """The settings and the version of the layout's writer, as they stand in the dataset's folder."""
+        return dict(vars(self), version=LAYOUTS[self.layout].VERSION)
 
 
 def write_dataset(root: Path, layout: str, size: str, seed: int = 0, jobs: int = 1) -> None:
@@ -59,7 +62,7 @@ def write_dataset(root: Path, layout: str, size: str, seed: int = 0, jobs: int =
     (root / module.IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
     records = _render_all(partial(_render, root, settings), plans, jobs)
     module.write_annotations(root, records, config, seed)
-    counts = dict(vars(settings), images=len(records), boxes=sum(len(record.boxes) for record in records))
+    counts = dict(settings.stamp, images=len(records), boxes=sum(len(record.boxes) for record in records))
     (root / _STARTED).write_text(json.dumps(counts))
     (root / _STARTED).rename(root / _DONE)
 
@@ -76,7 +79,7 @@ def summary(root: Path) -> str:
 
 
 def _holds(path: Path, settings: Settings) -> bool:
-    return path.is_file() and json.loads(path.read_text()).items() >= vars(settings).items()
+    return path.is_file() and json.loads(path.read_text()).items() >= settings.stamp.items()
 
 
 def _claim(root: Path, settings: Settings) -> None:
@@ -84,7 +87,7 @@ def _claim(root: Path, settings: Settings) -> None:
     if root.exists() and not (root.is_dir() and (not any(root.iterdir()) or _holds(root / _STARTED, settings))):
         raise UserError(f'{root} is there and does not hold this very dataset: name a new folder, or remove it')
     root.mkdir(parents=True, exist_ok=True)
-    (root / _STARTED).write_text(json.dumps(vars(settings)))
+    (root / _STARTED).write_text(json.dumps(settings.stamp))
 
 
 def _render_all(render: partial, plans: list[ImagePlan], jobs: int) -> list[ImageRecord]:
