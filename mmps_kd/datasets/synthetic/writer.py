@@ -85,7 +85,10 @@ def _holds(path: Path, settings: Settings) -> bool:
 def _claim(root: Path, settings: Settings) -> None:
     """Mark ``root`` as this dataset's, unless something else lies there."""
     if root.exists() and not (root.is_dir() and (not any(root.iterdir()) or _holds(root / _STARTED, settings))):
-        raise UserError(f'{root} is there and does not hold this very dataset: name a new folder, or remove it')
+        raise UserError(
+            f'{root} is there and does not hold this very dataset, by its settings or its version: '
+            'name a new folder, or remove it'
+        )
     root.mkdir(parents=True, exist_ok=True)
     (root / _STARTED).write_text(json.dumps(settings.stamp))
 
