@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -12,7 +13,18 @@ class UserError(ValueError):
     """Wrong data, config value or file: one line that names it and says what to do.
 
     The tools print its message alone and exit with code 1; from Python it is an ordinary ``ValueError``.
+
+    Args:
+        *messages: Usually one; of several that were found in one data set, the first is shown.
+
+    Attributes:
+        messages: All of them, as ``check_dataset.py`` lists them.
     """
+
+    def __init__(self, *messages: str) -> None:
+        more = len(messages) - 1
+        super().__init__(messages[0] + (f' ({more} more: check_dataset.py lists all)' if more else ''))
+        self.messages = messages
 
 
 def run_tool(main: Callable[[], None]) -> NoReturn:
@@ -29,11 +41,18 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
 
 
 def _one_line(error: UserError) -> str:
-    """The message; of an error in a process that loads data, torch hands on the traceback, which ends with it.
+    r"""The message; of an error in a process that loads data, torch hands on the traceback, which ends with it.
 
-    Names in it may come from a file that anybody made: what would move the cursor or fill the screen is left out.
+    Names in it may come from a file that anybody made: what would move the cursor or fill the screen is left out. A
+    space other than U+0020 and an invisible character are shown as an escape, such as ``\u3000``.
     """
     message = str(error)
     if message.startswith('Caught '):
         message = message.splitlines()[-1].partition(': ')[2]
-    return ''.join(letter if letter.isprintable() else ' ' for letter in message)[:LONGEST_MESSAGE]
+    return ''.join(map(_visible, message))[:LONGEST_MESSAGE]
+
+
+def _visible(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return letter.encode('unicode_escape').decode() if unicodedata.category(letter) in ('Zs', 'Cf') else ' '

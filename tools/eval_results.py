@@ -42,6 +42,11 @@ def parse_args() -> argparse.Namespace:
     cameras.add_argument('--cross-camera', action='store_true', help="PRW: leave out the query's own camera")
     parser.add_argument('--query-info', help='PRW: query list, such as that of PRW-mini')
     parser.add_argument(
+        '--skip-absent-queries',
+        action='store_true',
+        help='PRW: leave queries out whose person is nowhere in the gallery; the results must be without them too',
+    )
+    parser.add_argument(
         '--score-thr',
         type=float,
         default=0.5,
@@ -71,13 +76,14 @@ def gallery_size(text: str) -> int | str:
 def load_evaluation(args: argparse.Namespace) -> EvaluationSet:
     """The protocols asked for; an option of the other dataset is an error."""
     if args.dataset == 'cuhk-sysu':
-        for option in ('ignore_cam_id', 'cross_camera', 'query_info'):
+        for option in ('ignore_cam_id', 'cross_camera', 'query_info', 'skip_absent_queries'):
             if getattr(args, option):
                 raise UserError(f'--{option.replace("_", "-")} is an option of prw, not of cuhk-sysu')
         return load_cuhk_sysu_evaluation(args.data_root, args.gallery_size or [100])
     if args.gallery_size:
         raise UserError('--gallery-size is an option of cuhk-sysu: the gallery of prw is its whole test set')
-    return load_prw_evaluation(args.data_root, args.query_info, args.cross_camera)
+    on_absent_query = 'skip' if args.skip_absent_queries else 'error'
+    return load_prw_evaluation(args.data_root, args.query_info, args.cross_camera, on_absent_query)
 
 
 def build_cbgm(args: argparse.Namespace) -> CBGM | None:
@@ -202,6 +208,8 @@ def main() -> None:
         threshold = args.score_thr if args.det_score_thr is None else args.det_score_thr
         detection = evaluate_detection(results, evaluation.ground_truth, score_thr=threshold)
     print_tables(searches, detection)
+    if evaluation.num_absent:
+        print(f'left out {evaluation.num_absent} queries, whose person is nowhere in the gallery')
     if args.out is not None:
         Path(args.out).write_text(json.dumps(collect_figures(args.dataset, searches, detection), indent=2) + '\n')
     if args.per_query is not None:

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional.structures import EvaluationSet, SearchProtocol
+from mmps_kd.image_names import near_files
 
 from .annotations import Annotations
 from .annotations.structures import offsets_of, rare_identities
@@ -44,6 +45,7 @@ class BasePersonSearchDataset(BaseDetDataset):
     """
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
+    """``classes`` has one name: all boxes have the label 0."""
     __getitem__ = seeded_by_index(BaseDetDataset.__getitem__)
 
     def __init__(
@@ -55,6 +57,22 @@ class BasePersonSearchDataset(BaseDetDataset):
         self.split = split
         self.on_bad_image = on_bad_image
         super().__init__(filter_cfg={'filter_empty_gt': True} if filter_cfg is None else filter_cfg, **kwargs)
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
+        """As in MMEngine.
+
+        Raises:
+            UserError: If ``classes`` is not one name in a tuple or list.
+        """
+        loaded = super()._load_metainfo(metainfo)
+        classes = loaded['classes']
+        if not isinstance(classes, tuple | list) or len(classes) != 1:
+            raise UserError(
+                f"{cls.__name__}: metainfo['classes'] is {classes!r}: a person search is for one class, such as "
+                "classes=('person',); train a model of its own for each other one"
+            )
+        return loaded
 
     @abstractmethod
     def load_train(self) -> tuple[Annotations, np.ndarray | None]:
@@ -78,10 +96,15 @@ class BasePersonSearchDataset(BaseDetDataset):
         if not self.root.is_dir():
             raise UserError(f'data_root {self.root}: no such folder; where to get the data stands in docs/datasets.md')
         people, found = self.load_train() if self.split == 'train' else self.load_test()
+        for note in people.notes:
+            self._warn(note)
         _require_images(Path(self.data_prefix['img']), people.image_names.tolist())
         people = self._fit_to_images(people)
         if self.split == 'test':
             _require_listed(found, people)
+            if found.num_absent:
+                total = found.num_absent + found.main.num_queries
+                self._warn(f'left out {found.num_absent} of {total} queries, whose person is nowhere in the gallery')
             self._metainfo['evaluation'] = found
             return self._data_infos(people, people.pids, _queries_by_image(found.main))
         self._tell_of_rare_people(people)
@@ -94,7 +117,7 @@ class BasePersonSearchDataset(BaseDetDataset):
         """Leave training images without a person out, if so configured."""
         if self.split == 'test' or not self.filter_cfg.get('filter_empty_gt', False):
             return self.data_list
-        kept = [info for info in self.data_list if info['instances']]
+        kept = [info for info in self.data_list if not all(person['ignore_flag'] for person in info['instances'])]
         if not kept:
             raise UserError(f'data_root {self.root}: no training image has a person in it; see docs/datasets.md')
         return kept
@@ -150,8 +173,8 @@ class BasePersonSearchDataset(BaseDetDataset):
 
     def _data_infos(self, people: Annotations, pids: np.ndarray, queries: dict[str, dict]) -> list[dict]:
         instances = [
-            dict(bbox=box, bbox_label=0, ignore_flag=0, pid=pid)
-            for box, pid in zip(people.boxes.tolist(), pids.tolist(), strict=True)
+            dict(bbox=box, bbox_label=0, ignore_flag=int(ignored), pid=pid)
+            for box, ignored, pid in zip(people.boxes.tolist(), people.ignored.tolist(), pids.tolist(), strict=True)
         ]
         offsets = offsets_of(people.num_boxes).tolist()
         infos = []
@@ -206,6 +229,6 @@ def _require_images(folder: Path, names: list[str]) -> None:
     missing = [name for name in names if name not in there]
     if missing:
         raise UserError(
-            f'{folder} lacks {len(missing)} of the {len(names)} images that the annotations name, first {missing[0]}; '
-            'unpack the images there or correct data_root'
+            f'{folder} lacks {len(missing)} of the {len(names)} images that the annotations name, first {missing[0]}'
+            f'{near_files(folder, missing[:1])[0]}; unpack the images there or correct data_root'
         )

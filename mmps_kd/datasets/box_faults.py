@@ -46,28 +46,30 @@ def queries_outside(protocol: SearchProtocol, people: Annotations) -> np.ndarray
 def mend_boxes(people: Annotations, faults: BoxFaults) -> Annotations:
     """Drop the empty boxes and those outside, cut off what hangs over."""
     limits = np.tile(people.image_sizes[people.image_of_box][:, ::-1], 2)
-    kept = ~(faults.empty | faults.outside)
-    num_boxes = np.bincount(people.image_of_box[kept], minlength=len(people.image_names))
-    boxes = people.boxes.clip(0, limits)[kept]
-    return replace(people, num_boxes=num_boxes, boxes=boxes, pids=people.pids[kept])
+    return replace(people, boxes=people.boxes.clip(0, limits)).of_boxes(~(faults.empty | faults.outside))
 
 
 def with_sizes(people: Annotations, sizes: np.ndarray) -> Annotations:
     """Add the sizes of the image files.
 
     Args:
-        people: Annotations that may state sizes of their own.
+        people: Annotations that may state sizes of their own, 0 where not.
         sizes: (N, 2) int64, height and width of the files.
 
     Raises:
         UserError: If the annotations state another size: their boxes then mean other pixels.
     """
-    if people.image_sizes is not None and (wrong := np.flatnonzero((people.image_sizes != sizes).any(axis=1))).size:
-        image = wrong[0]
-        (height, width), stated = sizes[image].tolist(), people.image_sizes[image].tolist()
-        turned = '; boxes are in pixels as stored, not as turned by EXIF' if stated == [width, height] else ''
-        raise UserError(
-            f'{people.image_names[image]} has {width}x{height} pixels, its annotation says {stated[1]}x{stated[0]}'
-            f'{turned}: annotate the file as it is stored, or correct width and height'
+    messages = []
+    stated = sizes if people.image_sizes is None else np.where(people.image_sizes > 0, people.image_sizes, sizes)
+    for image in np.flatnonzero((stated != sizes).any(axis=1)):
+        (height, width), (stated_height, stated_width) = sizes[image].tolist(), stated[image].tolist()
+        turned = (stated_height, stated_width) == (width, height)
+        messages.append(
+            f'{people.image_names[image]} has {width}x{height} pixels, its annotation says '
+            f'{stated_width}x{stated_height}'
+            f'{"; boxes are in pixels as stored, not as turned by EXIF" if turned else ""}'
+            ': annotate the file as it is stored, or correct width and height'
         )
+    if messages:
+        raise UserError(*messages)
     return replace(people, image_sizes=sizes)

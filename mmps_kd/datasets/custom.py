@@ -19,6 +19,8 @@ from .protocols.full_gallery import full_gallery_protocol
 class CustomPersonSearchDataset(BasePersonSearchDataset):
     """One COCO-style JSON a split, with ``person_id`` in its annotations (below 0 or absent: unlabelled).
 
+    People are the annotations of the category in ``metainfo['classes']``, by default ``person``.
+
     For testing, each query is searched in all images but its own. The queries are those of ``query_file``, else
     those that the JSON lists under ``queries``, else one for each identity that is seen in at least two images: its
     box of the lowest annotation id. docs/own_data.md shows the format.
@@ -26,50 +28,62 @@ class CustomPersonSearchDataset(BasePersonSearchDataset):
     Args:
         ann_file: The JSON, relative to ``data_root`` or absolute.
         query_file: Query list in the form of PRW's ``query_info.txt``, relative to ``data_root`` or absolute.
+        on_absent_query: What to do with listed queries whose person is in no other image: 'error', or 'skip' to leave
+            them out; a warning counts them.
         data_prefix: The image folder.
         **kwargs: As for :class:`BasePersonSearchDataset`.
     """
 
     METAINFO = dict(dataset_name='custom', **BasePersonSearchDataset.METAINFO)
 
-    def __init__(self, ann_file: str, query_file: str | None = None, data_prefix: dict | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        query_file: str | None = None,
+        on_absent_query: str = 'error',
+        data_prefix: dict | None = None,
+        **kwargs,
+    ) -> None:
         self.query_file = query_file
+        self.on_absent_query = on_absent_query
         super().__init__(ann_file=ann_file, data_prefix=data_prefix or dict(img='images'), **kwargs)
 
     def load_train(self) -> tuple[Annotations, None]:
         """People of the JSON."""
-        # The base class has put data_root before it.
-        return read_coco_json(Path(self.ann_file))[0], None
+        return self._read()[0], None
 
     def load_test(self) -> tuple[Annotations, EvaluationSet]:
         """People of the JSON, and the protocol ``full``."""
-        people, ids, listed = read_coco_json(Path(self.ann_file))
+        people, ids, listed = self._read()
+        source = self.ann_file
         if self.query_file is not None:
             source = self.root / self.query_file
-            queries = read_queries(source)
+            queries = read_queries(source, Path(self.data_prefix['img']))
         else:
-            source = self.ann_file
-            boxes = _first_boxes(people, ids) if listed is None else _listed_boxes(ids, listed, str(source))
+            if listed is None:
+                boxes = _first_boxes(people, ids)
+            else:
+                position = {annotation_id: i for i, annotation_id in enumerate(ids.tolist())}
+                boxes = np.array([position[annotation_id] for annotation_id in listed], dtype=np.int64)
             queries = people.image_names[people.image_of_box[boxes]], people.boxes[boxes], people.pids[boxes]
         if not len(queries[0]):
-            raise UserError(f'{source}: no query: no identity is seen in two images; give a query_file')
-        protocol = full_gallery_protocol(people, *queries, source=str(source))
-        return people, EvaluationSet({'full': protocol}, people.ground_truth())
+            why = 'no identity is seen in two images; give a query_file' if listed is None else '"queries" is empty'
+            more = '' if listed is None else ': list annotation ids, or leave the key out, and queries are chosen'
+            raise UserError(f'{source}: no query: {why}{more}')
+        protocol = full_gallery_protocol(people, *queries, source=str(source), on_absent_query=self.on_absent_query)
+        num_absent = len(queries[0]) - protocol.num_queries
+        return people, EvaluationSet({'full': protocol}, people.ground_truth(), num_absent)
+
+    def _read(self) -> tuple[Annotations, np.ndarray, list[int] | None]:
+        # The base class has put data_root before both paths.
+        return read_coco_json(Path(self.ann_file), self.metainfo['classes'], Path(self.data_prefix['img']))
 
 
 def _first_boxes(people: Annotations, ids: np.ndarray) -> np.ndarray:
     """Position of the box of lowest annotation id of each identity that is seen in at least two images."""
-    by_id = np.argsort(ids, kind='stable')
+    good = np.flatnonzero((people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1))
+    by_id = good[np.argsort(ids[good], kind='stable')]
     pids, first = np.unique(people.pids[by_id], return_index=True)
-    appearances = np.unique(np.stack([people.pids, people.image_of_box]), axis=1)
+    appearances = np.unique(np.stack([people.pids[good], people.image_of_box[good]]), axis=1)
     num_images = np.unique(appearances[0], return_counts=True)[1]
     return by_id[first[(pids >= 0) & (num_images > 1)]]
-
-
-def _listed_boxes(ids: np.ndarray, listed: list[int], source: str) -> np.ndarray:
-    """Positions of the boxes with the listed annotation ids."""
-    position = {annotation_id: i for i, annotation_id in enumerate(ids.tolist())}
-    unknown = [annotation_id for annotation_id in listed if annotation_id not in position]
-    if unknown:
-        raise UserError(f'{source}: queries name annotation_id {unknown[0]}, which is not among the annotations')
-    return np.array([position[annotation_id] for annotation_id in listed], dtype=np.int64)

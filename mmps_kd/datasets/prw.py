@@ -20,6 +20,8 @@ class PRWDataset(BasePersonSearchDataset):
     Args:
         query_info: Query list, relative to ``data_root`` or absolute.
         cross_camera: Leave the frames of the query's own camera out of its gallery.
+        on_absent_query: What to do with queries whose person is nowhere in their gallery: 'error', or 'skip' to leave
+            them out; a warning counts them.
         data_prefix: The image folder.
         **kwargs: As for :class:`BasePersonSearchDataset`.
     """
@@ -30,11 +32,13 @@ class PRWDataset(BasePersonSearchDataset):
         self,
         query_info: str = 'query_info.txt',
         cross_camera: bool = False,
+        on_absent_query: str = 'error',
         data_prefix: dict | None = None,
         **kwargs,
     ) -> None:
         self.query_info = query_info
         self.cross_camera = cross_camera
+        self.on_absent_query = on_absent_query
         super().__init__(data_prefix=data_prefix or dict(img='frames'), **kwargs)
 
     def load_train(self) -> tuple[Annotations, None]:
@@ -44,4 +48,5 @@ class PRWDataset(BasePersonSearchDataset):
     def load_test(self) -> tuple[Annotations, EvaluationSet]:
         """People of the test frames, and the protocol."""
         people = read_prw(self.root, 'test')
-        return people, prw_evaluation(people, self.root / self.query_info, self.cross_camera)
+        query_info = self.root / self.query_info
+        return people, prw_evaluation(people, query_info, self.cross_camera, self.on_absent_query)

@@ -176,13 +176,13 @@ def test_a_query_outside_its_image_is_an_error(write: Callable):
 
 @pytest.mark.parametrize('box', [[float('nan')] * 4, [float('inf'), 0, 1, 1], [0, 0, 1e400, 1]])
 def test_a_box_of_no_numbers_is_an_error(write: Callable, box: list):
-    with pytest.raises(UserError, match=r'people\.json: a box of 1\.jpg is not finite'):
+    with pytest.raises(UserError, match=r'people\.json: annotation 1: bbox .* is not finite'):
         build(write(PEOPLE[0], (1, *box, 1)))
 
 
 @pytest.mark.parametrize('pid', [1.5, '7', True, [1]])
 def test_a_person_id_of_another_kind_is_an_error(write: Callable, pid):
-    with pytest.raises(UserError, match=r'people\.json: a person_id is a whole number, got'):
+    with pytest.raises(UserError, match=r'people\.json: annotation 1: a person_id is a whole number, got'):
         build(write(PEOPLE[0], (1, 5, 5, 20, 30, pid)))
 
 
@@ -226,14 +226,29 @@ def test_an_image_of_unlabelled_people_trains(write: Callable, build_model: Call
 # Names that lead out of the data root
 
 
-@pytest.mark.parametrize('name', ['../secret.jpg', '/etc/passwd', 'a/../../b.jpg', '..', '', 'a\nb.jpg', 'x' * 300])
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('../secret.jpg', '/etc/passwd', 'a/../../b.jpg', '..', '', 'a\nb.jpg', 'x' * 300),
+        *(
+            '..\\secret.jpg',
+            'C:\\secret.jpg',
+            'd:secret.jpg',
+            '\\\\server\\secret.jpg',
+            'a\\..\\..\\secret.jpg',
+            'a\0b.jpg',
+        ),
+    ],
+)
 def test_a_name_that_leads_out_of_the_image_folder_is_an_error(write: Callable, name: str):
     root = write(*PEOPLE)
     content = json.loads((root / 'people.json').read_text())
     content['images'][1]['file_name'] = name
     (root / 'people.json').write_text(json.dumps(content))
     cv2.imwrite(str(root / 'secret.jpg'), NOISE)
-    with pytest.raises(UserError, match=r'people\.json names .*(stay inside|too long)') as caught:
+    with pytest.raises(
+        UserError, match=r'people\.json: image 1 names .*(stay inside|too long|control character)'
+    ) as caught:
         build(root)
     assert '\n' not in str(caught.value)
 

@@ -27,6 +27,12 @@ def parse_args() -> argparse.Namespace:
     custom.add_argument('--train-file', default='train.json', help='default: %(default)s')
     custom.add_argument('--test-file', default='test.json', help='default: %(default)s')
     custom.add_argument('--query-file', help='query list of the test set')
+    custom.add_argument('--class', dest='class_name', default='person', help='category to search: %(default)s')
+    parser.add_argument(
+        '--skip-absent-queries',
+        action='store_true',
+        help='custom, prw: leave queries out whose person is nowhere in the gallery, and count them',
+    )
     parser.add_argument('--image-folder', help="where the images are, relative to root; default: the layout's own")
     args = parser.parse_args()
     if args.jobs < 1:
@@ -40,6 +46,12 @@ def dataset_options(args: argparse.Namespace) -> dict[str, dict]:
     if args.layout == 'custom':
         options['train']['ann_file'] = args.train_file
         options['test'].update(ann_file=args.test_file, query_file=args.query_file)
+        for more in options.values():
+            more['metainfo'] = dict(classes=(args.class_name,))
+    if args.skip_absent_queries:
+        if args.layout == 'cuhk-sysu':
+            raise UserError('--skip-absent-queries is an option of custom and prw: CUHK-SYSU lists its galleries')
+        options['test']['on_absent_query'] = 'skip'
     for more in options.values():
         if args.image_folder is not None:
             more['data_prefix'] = dict(img=args.image_folder)

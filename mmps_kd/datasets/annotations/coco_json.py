@@ -1,102 +1,281 @@
 """Reading COCO-style JSON whose annotations carry ``person_id``."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.image_names import name_in_folder
 
-from .matlab import reading, require_file
-from .soundness import sound
+from .matlab import require_file
+from .soundness import name_fault
 from .structures import Annotations, corners
 
+_LARGEST = 2**63 - 1
 
-def read_coco_json(path: Path) -> tuple[Annotations, np.ndarray, list[int] | None]:
+
+def read_coco_json(
+    path: Path, classes: Sequence[str] = ('person',), image_folder: Path | None = None
+) -> tuple[Annotations, np.ndarray, list[int] | None]:
     """Read images and people.
+
+    As in COCO, an annotation of another category is no person, and one with ``iscrowd`` or ``ignore`` is a region in
+    which nobody is counted. A file without ``categories`` has people only. Numbers are JSON numbers, not text.
 
     Args:
         path: File with ``images`` (``id``, ``file_name``, optionally ``height`` and ``width``), ``annotations``
-            (``id``, ``image_id``, ``bbox`` as x, y, w, h, optionally ``person_id``; below 0 or absent: unlabelled)
-            and optionally ``queries`` (``annotation_id``).
+            (``id``, ``image_id``, ``bbox`` as x, y, w, h, optionally ``category_id``, ``iscrowd``, ``ignore`` and
+            ``person_id``; below 0, null or absent: unlabelled), and optionally ``categories`` (``id``, ``name``) and
+            ``queries`` (``annotation_id``).
+        classes: Names of the categories that are people.
+        image_folder: Where the images are, see :func:`~mmps_kd.image_names.name_in_folder`; None if it is not known.
 
     Returns:
         The people, each image's in the order of the file; the annotation id of each box (M,) int64; and the
         annotation ids of the listed queries, None where the file has no ``queries``.
 
     Raises:
-        UserError: If the file is missing or damaged, lacks a key, or names an image that is not listed.
+        UserError: If the file is missing or no JSON; or everything that is wrong in it, each with the annotation,
+            image, category or query that it is about.
     """
     require_file(path)
-    with reading(path):
-        return _parse(path, json.loads(path.read_bytes()))
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path} is no valid JSON ({error}): correct it or export it again') from error
+    errors = []
+    lists = {key: _entries(content, key, errors) for key in ('images', 'annotations', 'categories', 'queries')}
+    if not errors:
+        images = _read_images(lists['images'], image_folder, errors)
+        categories = _read_categories(lists['categories'], lists['annotations'], classes, errors)
+        people, skipped = _read_people(lists['annotations'], images, categories, classes, errors)
+        queries = None
+        if content.get('queries') is not None:
+            queries = _read_queries(lists['queries'], people, skipped, errors)
+    if errors:
+        raise UserError(*(f'{path}: {error}' for error in errors))
+    return *_to_arrays(images, people, skipped), queries
 
 
-def _parse(path: Path, content: Any) -> tuple[Annotations, np.ndarray, list[int] | None]:
-    images, people = (_entries(path, content, key) for key in ('images', 'annotations'))
-    image_of_box = _image_of_box(path, images, people)
-    order = np.argsort(image_of_box, kind='stable')
-    pids = np.array([_person_id(path, person) for person in people], dtype=np.int64).clip(-1)
-    annotations = Annotations(
-        image_names=np.array([_value(path, 'images', image, 'file_name') for image in images], dtype=np.str_),
-        num_boxes=np.bincount(image_of_box, minlength=len(images)),
-        boxes=corners(_boxes(path, people))[order],
-        pids=pids[order],
-        image_sizes=_image_sizes(images),
-    )
-    ids = np.array([_value(path, 'annotations', person, 'id') for person in people], dtype=np.int64)
-    return sound(annotations, str(path)), ids[order], _query_ids(path, content)
+def _entries(content: Any, key: str, errors: list[str]) -> list[dict]:
+    """A list of objects; ``categories`` and ``queries`` may be absent or null."""
+    entries = content.get(key) if isinstance(content, dict) else None
+    if entries is None and key in ('categories', 'queries'):
+        return []
+    if not isinstance(entries, list):
+        errors.append(f'the file has no list "{key}"; the format is in docs/own_data.md')
+        return []
+    wanted = '{"annotation_id": ...}' if key == 'queries' else 'an object'
+    errors += [
+        f'entry {i} of "{key}" is {_show(entry)}, not {wanted}'
+        for i, entry in enumerate(entries)
+        if not isinstance(entry, dict)
+    ]
+    return entries
 
 
-def _image_of_box(path: Path, images: list[dict], people: list[dict]) -> np.ndarray:
-    index = {_value(path, 'images', image, 'id'): i for i, image in enumerate(images)}
-    if len(index) < len(images):
-        raise UserError(f'{path}: several entries of "images" have the same "id"; number them differently')
-    image_ids = [_value(path, 'annotations', person, 'image_id') for person in people]
-    unknown = [image_id for image_id in image_ids if image_id not in index]
-    if unknown:
-        raise UserError(f'{path}: annotations name image_id {unknown[0]}, which is not among the images')
-    return np.array([index[image_id] for image_id in image_ids], dtype=np.int64)
+def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> dict[int | str, tuple[str, int, int]]:
+    """Name, height and width of each image by its id; a size that is not stated is 0."""
+    found, names = {}, []
+    for i, image in enumerate(images):
+        key, name = _id(image.get('id')), image.get('file_name')
+        if key is None:
+            errors.append(f'entry {i} of "images" has no "id" that is a whole number or text: {_show(image)}')
+            continue
+        if not isinstance(name, str):
+            errors.append(f'image {key!r} has no "file_name" that is text: {_show(image)}')
+            continue
+        if key in found:
+            errors.append(f'several entries of "images" have the same "id" {key!r}; number them differently')
+        if fault := name_fault(name):
+            errors.append(f'image {key!r} names {fault}')
+        else:
+            name = name_in_folder(name, folder)
+            names.append(name)
+        size = [_size(image.get(side)) for side in ('height', 'width')]
+        if None in size:
+            shown = ' x '.join(_show(image.get(side)) for side in ('width', 'height'))
+            errors.append(
+                f'image {key!r} ({name}): {shown} is no size in pixels; correct or leave out width and height'
+            )
+        found[key] = name, *size
+    for name, times in Counter(names).items():
+        if times > 1:
+            errors.append(f'image {name} is listed {times} times: list each image once')
+    return found
 
 
-def _entries(path: Path, content: Any, key: str) -> list[dict]:
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise UserError(f'{path} has no list "{key}"; the format is in docs/datasets.md')
-    return content[key]
+def _read_categories(
+    categories: list[dict], annotations: list[dict], classes: Sequence[str], errors: list[str]
+) -> dict[int | str, str]:
+    """Name of each category by its id; empty where the file does not list any."""
+    names = {}
+    for i, category in enumerate(categories):
+        key, name = _id(category.get('id')), category.get('name')
+        if key is None or not isinstance(name, str):
+            errors.append(f'entry {i} of "categories" has no "id" and "name": {_show(category)}')
+        elif key in names:
+            errors.append(f'several entries of "categories" have the same "id" {key!r}; number them differently')
+        else:
+            names[key] = name
+    if names and not set(names.values()) & set(classes):
+        listed = ', '.join(map(repr, names.values()))
+        errors.append(
+            f'"categories" lists {listed}, not {classes[0]!r}: name the one to search for, '
+            'metainfo=dict(classes=(...,)) of the dataset, --class of check_dataset.py'
+        )
+    if not categories:
+        used = list(dict.fromkeys(_show(a['category_id']) for a in annotations if a.get('category_id') is not None))
+        if len(used) > 1:
+            errors.append(f'annotations have category_id {used[0]} and {used[1]}, and there is no "categories": add it')
+    return names
 
 
-def _value(path: Path, section: str, entry: dict, key: str) -> Any:
-    if key not in entry:
-        raise UserError(f'{path}: an entry of "{section}" has no "{key}": {str(entry)[:100]}')
-    return entry[key]
+def _read_people(
+    annotations: list[dict],
+    images: dict[int | str, tuple],
+    categories: dict[int | str, str],
+    classes: Sequence[str],
+    errors: list[str],
+) -> tuple[dict[int, tuple], dict[int, str]]:
+    """Image id, box as x, y, w, h, person id and whether it is an ignored region, by annotation id.
+
+    Returns:
+        These, and the category of each annotation that is of another one, by annotation id.
+    """
+    people, skipped, ids = {}, {}, set()
+    for i, annotation in enumerate(annotations):
+        key, image = _whole(annotation.get('id')), _id(annotation.get('image_id'))
+        if key is None or abs(key) > _LARGEST:
+            shown = 'has no "id"' if annotation.get('id') is None else f'has the "id" {_show(annotation["id"])}'
+            errors.append(f'entry {i} of "annotations" {shown}; ids are whole numbers of 64 bits: {_show(annotation)}')
+            continue
+        num_errors, this = len(errors), f'annotation {key}'
+        if key in ids:
+            errors.append(f'several entries of "annotations" have the same "id" {key}; number them differently')
+        ids.add(key)
+        if image not in images:
+            errors.append(
+                f'{this} names image_id {_show(annotation.get("image_id"))}, which is not among the images'
+                f'{"" if image is None else _other_type(image, images)}'
+            )
+        category = annotation.get('category_id')
+        if categories and not (category is None and len(categories) == 1):
+            name = categories.get(_id(category))
+            if name is None:
+                errors.append(f'{this} has category_id {_show(category)}, which "categories" does not list')
+            elif name not in classes:
+                skipped[key] = name
+        if key in skipped:
+            continue
+        flags = [annotation.get(flag) for flag in ('iscrowd', 'ignore')]
+        if any(flag not in (None, 0, 1) for flag in flags):
+            errors.append(f'{this}: iscrowd and ignore are 0 or 1, got {_show(flags)}')
+        pid = annotation.get('person_id')
+        pid = -1 if _unknown(pid) else _whole(pid)
+        if pid is None:
+            errors.append(
+                f'{this}: a person_id is a whole number, got {_show(annotation["person_id"])}; leave it out where '
+                'nobody knows it, number the people where they have names'
+            )
+        elif abs(pid) > _LARGEST:
+            errors.append(f'{this}: person_id {_show(pid)} has more than 64 bits; number the people otherwise')
+        box = annotation.get('bbox')
+        if box is None or box == []:
+            segmented = ' but a segmentation: add the box around it' if annotation.get('segmentation') else ''
+            errors.append(f'{this} has no "bbox"{segmented}')
+        elif not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+            errors.append(f'{this}: a bbox is four numbers, x, y, width, height; got {_show(box)}')
+        elif not all(abs(value) < 1e300 for value in box):
+            errors.append(f'{this}: bbox {_show(box)} is not finite: correct or remove it')
+        if len(errors) == num_errors:
+            people[key] = image, box, pid, any(flags)
+    return people, skipped
 
 
-def _person_id(path: Path, person: dict) -> int:
-    pid = person.get('person_id', -1)
-    if type(pid) is not int:
-        raise UserError(f'{path}: a person_id is a whole number, got {pid!r}; leave it out where nobody knows it')
-    return pid
-
-
-def _boxes(path: Path, people: list[dict]) -> np.ndarray:
-    boxes = [_value(path, 'annotations', person, 'bbox') for person in people]
-    wrong = [box for box in boxes if len(box) != 4]
-    if wrong:
-        raise UserError(f'{path}: a bbox is x, y, width, height; got {wrong[0]}')
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
-
-
-def _image_sizes(images: list[dict]) -> np.ndarray | None:
-    if not all('height' in image and 'width' in image for image in images):
-        return None
-    return np.array([(image['height'], image['width']) for image in images], dtype=np.int64).reshape(-1, 2)
-
-
-def _query_ids(path: Path, content: dict) -> list[int] | None:
-    if 'queries' not in content:
-        return None
-    ids = [_value(path, 'queries', query, 'annotation_id') for query in _entries(path, content, 'queries')]
-    if not all(isinstance(annotation_id, int) for annotation_id in ids):
-        raise UserError(f'{path}: an annotation_id of "queries" is no whole number')
+def _read_queries(
+    queries: list[dict], people: dict[int, tuple], skipped: dict[int, str], errors: list[str]
+) -> list[int]:
+    """Annotation ids of the queries."""
+    ids, faulty = [], bool(errors)
+    for i, query in enumerate(queries):
+        key = _whole(query.get('annotation_id'))
+        if key is None:
+            errors.append(f'entry {i} of "queries" has no "annotation_id" that is a whole number: {_show(query)}')
+        elif key in skipped:
+            errors.append(f'queries name annotation_id {key}, which is of the category {skipped[key]!r}')
+        elif key not in people and not faulty:  # else it may be one of the faulty annotations
+            errors.append(f'queries name annotation_id {_show(key)}, which is not among the annotations')
+        elif key in people and people[key][3]:
+            errors.append(f'queries name annotation_id {key}, which has iscrowd or ignore: that is no single person')
+        ids.append(key)
+    repeated = [key for key, times in Counter(ids).items() if times > 1 and key is not None]
+    errors += [f'queries name annotation_id {_show(key)} several times: list each once' for key in repeated]
     return ids
+
+
+def _to_arrays(
+    images: dict[int | str, tuple], people: dict[int, tuple], skipped: dict[int, str]
+) -> tuple[Annotations, np.ndarray]:
+    index = {key: i for i, key in enumerate(images)}
+    image_of_box = np.array([index[image] for image, *_ in people.values()], dtype=np.int64)
+    order = np.argsort(image_of_box, kind='stable')
+    ignored = np.array([ignored for *_, ignored in people.values()], dtype=bool)
+    pids = np.array([pid for _, _, pid, _ in people.values()], dtype=np.int64).clip(-1)
+    sizes = np.array([size for _, *size in images.values()], dtype=np.int64).reshape(-1, 2)
+    notes = []
+    if skipped:
+        counts = ', '.join(f'{times} {name}' for name, times in Counter(skipped.values()).items())
+        notes.append(f'left out {len(skipped)} annotations of other categories: {counts}')
+    if ignored.any():
+        labelled = (pids[ignored] >= 0).sum()
+        notes.append(
+            f'{ignored.sum()} annotations with iscrowd or ignore are regions, not people; {labelled} person_id left out'
+        )
+    annotations = Annotations(
+        image_names=np.array([name for name, *_ in images.values()], dtype=np.str_),
+        num_boxes=np.bincount(image_of_box, minlength=len(images)),
+        boxes=corners(np.array([box for _, box, *_ in people.values()], dtype=np.float64).reshape(-1, 4))[order],
+        pids=np.where(ignored, -1, pids)[order],
+        image_sizes=sizes if (sizes > 0).any() else None,
+        ignored=ignored[order],
+        notes=tuple(notes),
+    )
+    return annotations, np.array(list(people), dtype=np.int64)[order]
+
+
+def _unknown(value: Any) -> bool:
+    """Null, or NaN, as pandas writes a missing number."""
+    return value is None or value != value
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also as 12.0; None for anything else."""
+    if type(value) is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if type(value) is int else None
+
+
+def _id(value: Any) -> int | str | None:
+    return value if isinstance(value, str) else _whole(value)
+
+
+def _size(value: Any) -> int | None:
+    """Pixels; 0 where they are not stated: absent, null, 0 or below; None for what is no number of pixels."""
+    pixels = 0 if _unknown(value) else _whole(value)
+    return None if pixels is None or pixels > _LARGEST else max(pixels, 0)
+
+
+def _other_type(key: int | str, known: dict[int | str, Any]) -> str:
+    """A hint where a number and a text are mixed up."""
+    other = str(key) if isinstance(key, int) else int(key) if key.isdecimal() else None
+    return f' (there is an image {other!r}: a number and a text differ)' if other in known else ''
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f'{text[:100]}...'

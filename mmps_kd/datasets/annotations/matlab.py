@@ -10,6 +10,7 @@ import numpy as np
 from mmps_kd.errors import UserError
 
 from .mat_elements import iterate_variables, parse_matrix
+from .soundness import NOT_IN_NAMES
 
 
 def require_file(path: Path) -> None:
@@ -57,8 +58,8 @@ def texts(values: list) -> np.ndarray:
     """Names (N,) str.
 
     Raises:
-        ValueError: If one of them is empty or no printable text.
+        ValueError: If one of them is no text, or holds control characters.
     """
-    if not all(isinstance(value, str) and value.isprintable() for value in values):
-        raise ValueError('a name is empty or no text')
+    if not all(isinstance(value, str) and not NOT_IN_NAMES.search(value) for value in values):
+        raise ValueError('a name is no text')
     return np.array(values, dtype=np.str_)

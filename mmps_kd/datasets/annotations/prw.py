@@ -7,12 +7,14 @@ import numpy as np
 
 from mmps_kd.datasets.cache import cached
 from mmps_kd.errors import UserError
+from mmps_kd.image_names import name_in_folder
 
 from .coco_json import read_coco_json
 from .matlab import load_mat, reading, require_file, texts
 from .soundness import require_inside, sound
 from .structures import Annotations, corners
 
+_IMAGE_SUFFIX = re.compile(r'\.(jpe?g|png|bmp|tiff?|webp|p[gp]m)$', re.IGNORECASE)
 _BOX_KEYS = ('box_new', 'anno_file', 'anno_previous')
 
 
@@ -34,8 +36,12 @@ def read_prw(root: Path, split: str) -> Annotations:
     return _read_frames(root, frame_list, f'img_index_{split}')
 
 
-def read_queries(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read a query list: lines ``pid x y w h frame``, the frame's name without extension.
+def read_queries(path: Path, image_folder: Path | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a query list: lines ``pid x y w h frame``; ``.jpg`` is added to a name without an image's extension.
+
+    Args:
+        path: The list.
+        image_folder: Where the frames are, see :func:`~mmps_kd.image_names.name_in_folder`; None: not known.
 
     Returns:
         Frame names with extension (Q,) str, boxes (Q, 4) float64 as x1, y1, x2, y2, and identities (Q,) int64.
@@ -46,12 +52,14 @@ def read_queries(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     require_file(path)
     with reading(path):
-        lines = path.read_text(encoding='utf-8').splitlines()
-    rows = [_parse_query(path, number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+        # Not splitlines: names may contain any space but the line feed.
+        lines = path.read_text(encoding='utf-8').split('\n')
+    rows = [_parse_query(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise UserError(f'{path} lists no query; each line reads: pid x y w h frame')
     frames, boxes, pids = zip(*rows, strict=True)
     require_inside(frames, str(path))
+    frames = [name_in_folder(frame, image_folder) for frame in frames]
     return np.array(frames), np.trunc(corners(np.array(boxes))).clip(0), np.array(pids)
 
 
@@ -68,13 +76,14 @@ def camera_of(frames: np.ndarray) -> np.ndarray:
     return np.array([int(match[1]) for match in matches])
 
 
-def _parse_query(path: Path, number: int, fields: list[str]) -> tuple[str, list[float], int]:
+def _parse_query(path: Path, number: int, line: str) -> tuple[str, list[float], int]:
+    line = line.strip(' \t\r')
     try:
-        pid, *box, frame = fields
+        pid, *box, frame = line.split(maxsplit=5)
         x, y, w, h = map(float, box)
-        return frame.removesuffix('.jpg') + '.jpg', [x, y, w, h], int(pid)
+        return frame if _IMAGE_SUFFIX.search(frame) else f'{frame}.jpg', [x, y, w, h], int(pid)
     except ValueError:
-        raise UserError(f'{path}, line {number}: expected "pid x y w h frame", got "{" ".join(fields)}"') from None
+        raise UserError(f'{path}, line {number}: expected "pid x y w h frame", got "{line}"') from None
 
 
 def _read_frames(root: Path, frame_list: Path, key: str) -> Annotations:
@@ -82,6 +91,7 @@ def _read_frames(root: Path, frame_list: Path, key: str) -> Annotations:
     with reading(frame_list):
         frames = [f'{name}.jpg' for name in texts(names).tolist()]
     require_inside(frames, str(frame_list))
+    frames = [name_in_folder(frame) for frame in frames]
     files = [root / 'annotations' / f'{frame}.mat' for frame in frames]
     for file in files:
         require_file(file)

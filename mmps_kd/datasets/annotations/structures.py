@@ -26,7 +26,10 @@ class Annotations:
         num_boxes: (N,) int64, boxes in each image.
         boxes: (M, 4) float64, x1, y1, x2, y2 in original pixels, images concatenated in order.
         pids: (M,) int64, identity in the numbering of the annotation files, -1 unlabelled.
-        image_sizes: (N, 2) int64, height and width, or None where the files do not say.
+        image_sizes: (N, 2) int64, height and width; 0 where an image's is not stated, None where no image's is.
+        ignored: (M,) bool, regions that are no single person, as COCO's ``iscrowd`` says; their pid is -1. By default
+            there are none.
+        notes: What the reader left out, one line each.
     """
 
     image_names: np.ndarray
@@ -34,6 +37,13 @@ class Annotations:
     boxes: np.ndarray
     pids: np.ndarray
     image_sizes: np.ndarray | None = None
+    ignored: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Fill in ``ignored``."""
+        if self.ignored is None:
+            object.__setattr__(self, 'ignored', np.zeros(len(self.boxes), dtype=bool))
 
     @property
     def image_of_box(self) -> np.ndarray:
@@ -42,25 +52,39 @@ class Annotations:
 
     def of_images(self, mask: np.ndarray) -> 'Annotations':
         """Keep the images where ``mask`` (N,) is true."""
-        of_kept_image = mask[self.image_of_box]
-        return Annotations(
+        return replace(
+            self.of_boxes(mask[self.image_of_box]),
             image_names=self.image_names[mask],
             num_boxes=self.num_boxes[mask],
-            boxes=self.boxes[of_kept_image],
-            pids=self.pids[of_kept_image],
             image_sizes=None if self.image_sizes is None else self.image_sizes[mask],
+        )
+
+    def of_boxes(self, mask: np.ndarray) -> 'Annotations':
+        """Keep the boxes where ``mask`` (M,) is true, and all images."""
+        return replace(
+            self,
+            num_boxes=np.bincount(self.image_of_box[mask], minlength=len(self.image_names)),
+            boxes=self.boxes[mask],
+            pids=self.pids[mask],
+            ignored=self.ignored[mask],
         )
 
     def without_empty_boxes(self) -> 'Annotations':
         """Drop the boxes of zero width or height."""
-        kept = (self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1)
-        num_boxes = np.bincount(self.image_of_box[kept], minlength=len(self.image_names))
-        return replace(self, num_boxes=num_boxes, boxes=self.boxes[kept], pids=self.pids[kept])
+        return self.of_boxes((self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1))
 
     def ground_truth(self) -> GroundTruth:
         """The same people as the detection figures need them."""
-        people = self.without_empty_boxes()
-        return GroundTruth(people.image_names, people.num_boxes, people.boxes, people.pids >= 0)
+        boxes = self.without_empty_boxes()
+        people, regions = boxes.of_boxes(~boxes.ignored), boxes.of_boxes(boxes.ignored)
+        return GroundTruth(
+            people.image_names,
+            people.num_boxes,
+            people.boxes,
+            people.pids >= 0,
+            ignored_images=regions.image_of_box,
+            ignored_boxes=regions.boxes,
+        )
 
 
 def rare_identities(people: Annotations) -> np.ndarray:

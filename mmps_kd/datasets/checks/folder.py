@@ -10,6 +10,7 @@ import numpy as np
 from mmps_kd.datasets.annotations import Annotations
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional.structures import SearchProtocol
+from mmps_kd.image_names import near_files
 
 from .findings import Finding
 from .images import inspect_images
@@ -55,10 +56,15 @@ def check_folder(layout: Layout, root: Path, jobs: int, options: dict[str, dict[
         try:
             people, found = dataset.load_train() if split == 'train' else dataset.load_test()
         except UserError as error:
-            report.findings.append(Finding(split, 'annotations cannot be used', str(root), str(error)))
+            what = 'annotations cannot be used'
+            report.findings += [Finding(split, what, str(root), message) for message in error.messages]
             continue
+        report.findings += [Finding(split, note, str(root), serious=False) for note in people.notes]
         splits[split] = people
         protocol = found.main if split == 'test' else None
+        if protocol is not None and found.num_absent:
+            what = 'queries left out: their person is nowhere in the gallery'
+            report.findings.append(Finding(split, what, str(root), f'{found.num_absent} queries', serious=False))
         report.counts.update(_count(split, people, protocol))
         report.findings += _check_split(split, Path(dataset.data_prefix['img']), people, protocol, jobs)
     if splits.keys() >= {'train', 'test'}:
@@ -67,6 +73,7 @@ def check_folder(layout: Layout, root: Path, jobs: int, options: dict[str, dict[
 
 
 def _count(split: str, people: Annotations, protocol: SearchProtocol | None) -> dict[tuple[str, str], int]:
+    people = people.of_boxes(~people.ignored)
     numbers = {IMAGES: len(people.image_names), 'boxes': len(people.boxes), 'labelled boxes': (people.pids >= 0).sum()}
     numbers[IDENTITIES] = len(np.unique(people.pids[people.pids >= 0]))
     if protocol is not None:
@@ -79,8 +86,9 @@ def _check_split(
 ) -> Iterator[Finding]:
     yield from inspect_people(split, people)
     there = present(folder, people.image_names)
-    for name in people.image_names[~there].tolist():
-        yield Finding(split, 'missing image', name, f'not in {folder}')
+    missing = people.image_names[~there].tolist()
+    for name, near in zip(missing, near_files(folder, missing), strict=True):
+        yield Finding(split, 'missing image', name, f'not in {folder}{near}')
     people = people.of_images(there)
     readable = []
     for findings in inspect_images(split, folder, people.image_names.tolist(), jobs):

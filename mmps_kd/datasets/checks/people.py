@@ -22,6 +22,7 @@ def present(folder: Path, names: np.ndarray) -> np.ndarray:
 
 def inspect_people(split: str, people: Annotations) -> Iterator[Finding]:
     """What the annotations alone show."""
+    people = people.of_boxes(~people.ignored)
     unlabelled = np.bincount(people.image_of_box[people.pids >= 0], minlength=len(people.num_boxes)) == 0
     for what, mask in (
         ('nobody in it', people.num_boxes == 0),
@@ -46,7 +47,8 @@ def inspect_boxes(split: str, folder: Path, people: Annotations, protocol: Searc
     try:
         people = with_sizes(people, read_sizes(folder, people.image_names.tolist()))
     except UserError as error:
-        yield Finding(split, 'size differs', str(folder), str(error))
+        for message in error.messages:
+            yield Finding(split, 'size differs', str(folder), message)
         return
     faults = find_box_faults(people)
     for what, mask, serious in (

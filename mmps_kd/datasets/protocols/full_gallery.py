@@ -17,6 +17,7 @@ def full_gallery_protocol(
     query_pids: np.ndarray,
     source: str,
     cameras: np.ndarray | None = None,
+    on_absent_query: str = 'error',
 ) -> SearchProtocol:
     """Search each query in all images but its own.
 
@@ -29,10 +30,14 @@ def full_gallery_protocol(
         query_pids: (Q,) int64.
         source: Where the queries come from, for messages.
         cameras: (N,) int64, camera of each image: images of the query's own camera are left out. None: kept.
+        on_absent_query: 'error', or 'skip' to leave queries out whose person is nowhere in their gallery.
 
     Raises:
-        UserError: If a query's image is not among the test images, or its person is nowhere in its gallery.
+        UserError: If a query's image is not among the test images, or its person is nowhere in its gallery, with
+            'skip' if that is so for all queries.
     """
+    if on_absent_query not in ('error', 'skip'):
+        raise UserError(f"on_absent_query must be 'error' or 'skip', got {on_absent_query!r}")
     people = people.without_empty_boxes()
     own_images = _own_images(people.image_names, query_images, source)
     galleries, truths = [], []
@@ -41,6 +46,12 @@ def full_gallery_protocol(
         in_gallery[own] = False
         galleries.append(np.flatnonzero(in_gallery).astype(np.int32))
         truths.append(_true_boxes(people, pid, in_gallery))
+    if on_absent_query == 'skip':
+        found = np.flatnonzero([len(boxes) for boxes in truths])
+        if not len(found):
+            raise UserError(f'{source}: no query is left: the people of all {len(truths)} are absent from the gallery')
+        query_images, query_boxes, query_pids = query_images[found], query_boxes[found], query_pids[found]
+        galleries, truths = [galleries[query] for query in found], [truths[query] for query in found]
     true_boxes = np.concatenate(truths)
     protocol = SearchProtocol(
         query_images=query_images,
@@ -53,7 +64,8 @@ def full_gallery_protocol(
         truth_images=people.image_of_box[true_boxes].astype(np.int32),
         truth_boxes=people.boxes[true_boxes],
     )
-    require_truth(protocol, source)
+    skip = "on_absent_query='skip' of the dataset, --skip-absent-queries of the tools"
+    require_truth(protocol, source, f'leave them out of the query list, or with {skip}')
     return protocol
 
 

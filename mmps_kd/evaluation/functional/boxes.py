@@ -14,10 +14,15 @@ def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         (N,) float64 in 0..1; 0 where both boxes are without area.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    intersection = sides.clip(min=0).prod(axis=1)
+    intersection = intersection_areas(a, b)
     union = _area(a) + _area(b) - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def intersection_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Area (N,) in pixels that the i-th boxes of ``a`` and ``b``, (N, 4) x1, y1, x2, y2 each, have in common."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    return sides.clip(min=0).prod(axis=1)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.image_names import near_name
 
 from .ragged import run_offsets
 from .structures import QueryContext, SearchProtocol, SearchResults
@@ -28,7 +29,10 @@ def check_results(results: SearchResults, protocol: SearchProtocol, known_images
         known_images = [*protocol.gallery_images.tolist(), *protocol.query_images.tolist()]
     unknown = _first_missing(results.image_names, known_images)
     if unknown is not None:
-        raise UserError(f"results list image '{unknown}', which the test set does not have: wrong dataset or split?")
+        near = near_name(unknown, known_images)
+        raise UserError(
+            f"results list image '{unknown}', which the test set does not have{near}: wrong dataset or split?"
+        )
 
 
 def check_score_thr(model_score_thr: float | None, score_thr: float, source: str = 'results') -> None:
@@ -76,8 +80,10 @@ def check_against_protocol(results: SearchResults, protocol: SearchProtocol) -> 
         raise UserError(f'results hold {len(results.query_embeddings)} queries, the protocol {protocol.num_queries}')
     missing = _first_missing(protocol.gallery_images, results.image_names.tolist())
     if missing is not None:
+        near = near_name(missing, results.image_names.tolist())
         raise UserError(
-            f"gallery image '{missing}' is not in the results: an image with no detection is listed with num_dets 0"
+            f"gallery image '{missing}' is not in the results{near}: "
+            'an image with no detection is listed with num_dets 0'
         )
     check_truths(protocol)
     _check_query_order(results, protocol)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmps_kd.errors import UserError
 
-from .boxes import paired_iou
+from .boxes import intersection_areas, paired_iou
 from .checks import check_score_thr, check_structure
 from .ragged import expand_runs, run_offsets
 from .structures import GroundTruth, SearchResults
@@ -35,7 +35,8 @@ def evaluate_detection(
     """Score the detections (rule of Xiao et al.'s code: docs/evaluation.md).
 
     A true box is found by a detection if they overlap by ``iou_thr``, it is the detection's best true box, and the
-    detection is its best detection.
+    detection is its best detection. As in COCO, a detection that finds nobody is not counted as wrong where at least
+    ``iou_thr`` of its area lies in one ignored region.
 
     Args:
         results: Detections; every image of the ground truth must be listed.
@@ -50,11 +51,17 @@ def evaluate_detection(
     check_score_thr(results.score_thr, score_thr)
     images, boxes = _detections(results, ground_truth, score_thr)
     true_images = np.repeat(np.arange(len(ground_truth.num_boxes)), ground_truth.num_boxes)
-    ap, recall = _score(images, boxes, true_images, ground_truth.boxes, iou_thr)
+    counted = ~_in_ignored_region(images, boxes, ground_truth, iou_thr)
+    ap, recall = _score(images, boxes, counted, true_images, ground_truth.boxes, iou_thr)
     labelled_images = true_images[ground_truth.labelled]
     seen = np.isin(images, labelled_images)
     ap_labelled, recall_labelled = _score(
-        images[seen], boxes[seen], labelled_images, ground_truth.boxes[ground_truth.labelled], iou_thr
+        images[seen],
+        boxes[seen],
+        counted[seen],
+        labelled_images,
+        ground_truth.boxes[ground_truth.labelled],
+        iou_thr,
     )
     return DetectionScores(ap, recall, ap_labelled, recall_labelled)
 
@@ -73,14 +80,33 @@ def _detections(results: SearchResults, ground_truth: GroundTruth, score_thr: fl
     return images[kept], boxes[kept]
 
 
+def _in_ignored_region(images: np.ndarray, boxes: np.ndarray, ground_truth: GroundTruth, iou_thr: float) -> np.ndarray:
+    """(N,) bool: detections with at least ``iou_thr`` of their area in one ignored region."""
+    ignored = np.zeros(len(boxes), dtype=bool)
+    if ground_truth.ignored_images is None:
+        return ignored
+    first = np.searchsorted(images, ground_truth.ignored_images)
+    last = np.searchsorted(images, ground_truth.ignored_images, side='right')
+    dets, regions = expand_runs(first, last - first), np.repeat(np.arange(len(first)), last - first)
+    inside = intersection_areas(boxes[dets, :4], ground_truth.ignored_boxes[regions])
+    sides = boxes[dets, 2:4] - boxes[dets, :2]
+    ignored[dets[(inside > 0) & (inside >= iou_thr * sides.prod(axis=1))]] = True
+    return ignored
+
+
 def _score(
-    images: np.ndarray, boxes: np.ndarray, true_images: np.ndarray, true_boxes: np.ndarray, iou_thr: float
+    images: np.ndarray,
+    boxes: np.ndarray,
+    counted: np.ndarray,
+    true_images: np.ndarray,
+    true_boxes: np.ndarray,
+    iou_thr: float,
 ) -> tuple[float, float]:
-    """Average precision x recall, and recall."""
+    """Average precision x recall, and recall; detections that are wrong and not ``counted`` (N,) are left out."""
     correct = _true_positives(images, boxes, true_images, true_boxes, iou_thr)
     if not correct.any():
         return 0.0, 0.0
-    hits, everything = np.sort(boxes[correct, 4]), np.sort(boxes[:, 4])
+    hits, everything = np.sort(boxes[correct, 4]), np.sort(boxes[correct | counted, 4])
     true_above = len(hits) - np.searchsorted(hits, hits)
     all_above = len(everything) - np.searchsorted(everything, hits)
     return float((true_above / all_above).sum() / len(true_boxes)), len(hits) / len(true_boxes)

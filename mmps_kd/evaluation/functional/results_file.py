@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.image_names import name_in_folder
 from mmps_kd.npz import DamagedNpzError, read_npz
 
 from .structures import QueryContext, SearchResults
@@ -83,6 +84,8 @@ def _from_file(path: str | os.PathLike, key: str, array: np.ndarray, ndim: int) 
         )
     if key in BOX_COLUMNS and array.shape[1] != BOX_COLUMNS[key]:
         raise UserError(f"'{key}' in {path} must have {BOX_COLUMNS[key]} columns, not {array.shape[1]}")
+    if kinds == 'U':
+        return np.array([name_in_folder(name) if './' in name or '//' in name else name for name in array.tolist()])
     if kinds == 'iu':
         return array.astype(np.int64)
     if key.endswith('embeddings'):

@@ -61,12 +61,17 @@ class GroundTruth(_Immutable):
         num_boxes: (N,) int64, boxes in each image.
         boxes: (M, 4) float64, x1, y1, x2, y2 in original pixels, images concatenated in order.
         labelled: (M,) bool, whether the person has an identity.
+        ignored_images: (K,) int64, image of each region that is no single person (COCO's ``iscrowd``), as its position
+            in ``image_names``, ascending; None where there is no such region.
+        ignored_boxes: (K, 4) float64, these regions.
     """
 
     image_names: np.ndarray
     num_boxes: np.ndarray
     boxes: np.ndarray
     labelled: np.ndarray
+    ignored_images: np.ndarray | None = None
+    ignored_boxes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +81,12 @@ class EvaluationSet(_Immutable):
     Attributes:
         protocols: one protocol a name; the first is the main one. All share the same queries in the same order.
         ground_truth: annotated people of the test images, None where the files at hand do not say.
+        num_absent: listed queries that were left out because their person is nowhere in their gallery.
     """
 
     protocols: dict[str, SearchProtocol]
     ground_truth: GroundTruth | None = None
+    num_absent: int = 0
 
     @property
     def main(self) -> SearchProtocol:

@@ -44,6 +44,20 @@ class PersonSearchRCNN(FasterRCNN):
     place of detections: the upper bound of the search.
     """
 
+    def __init__(self, *args, **kwargs) -> None:
+        """As for mmdet's ``FasterRCNN``.
+
+        Raises:
+            UserError: If a head is for several classes.
+        """
+        super().__init__(*args, **kwargs)
+        for name, module in self.roi_head.named_modules():
+            if getattr(module, 'num_classes', 1) != 1:
+                raise UserError(
+                    f'roi_head.{name} has num_classes={module.num_classes}: a person search is for one class, so set '
+                    "num_classes=1, and name the class in the data sets' metainfo"
+                )
+
     def init_weights(self) -> None:
         """Initialise, from pretrained weights where the config names some.
 

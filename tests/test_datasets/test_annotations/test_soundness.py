@@ -19,7 +19,7 @@ def people(*names: str) -> Annotations:
 
 
 def test_sound_annotations_come_back():
-    given = people('a.jpg', 'b/c..jpg', '..d.jpg', 'ü 人.jpg')
+    given = people('a.jpg', 'b/c..jpg', '..d.jpg', 'ü 人.jpg', '人\u3000\u00a0\u202f\u200d\ufeff.jpg', '12:30:05.jpg')
     assert sound(given, 'x.json') is given
 
 
@@ -29,11 +29,18 @@ def test_an_image_listed_twice_is_an_error():
 
 
 @pytest.mark.parametrize(
-    'name', ['../a.jpg', '/a.jpg', 'b/../../a.jpg', '..', '.', '', 'a\nb', '\x1b[2J', 'a\0b', '\udcff']
+    'name', ['../a.jpg', '/a.jpg', 'b/../../a.jpg', '..', '.', '', 'b\\..\\..\\a.jpg', '\\a.jpg', 'C:/a.jpg', 'c:a.jpg']
 )
 def test_a_name_that_leads_elsewhere_is_an_error(name: str):
     with pytest.raises(UserError, match=r"x\.json names '.*': names are relative") as caught:
         require_inside(['fine.jpg', name], 'x.json')
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('name', ['a\nb', '\x1b[2J', 'a\0b', '\udcff', 'a\u2028b'])
+def test_a_name_with_control_characters_is_an_error(name: str):
+    with pytest.raises(UserError, match=r"x\.json names '.*', which holds a control character") as caught:
+        require_inside([name], 'x.json')
     assert str(caught.value).isprintable()
 
 
