@@ -56,3 +56,16 @@ def test_other_errors_keep_their_traceback():
 
 def test_success_is_code_zero():
     assert code_of(lambda: None) == 0
+
+
+def test_invisible_letters_are_shown():
+    def main():
+        raise UserError('no 街道\u300001.jpg, \u202f.jpg\n\x1b[2J')
+
+    assert code_of(main) == 'error: no 街道\\u300001.jpg, \\u202f.jpg  [2J'
+
+
+def test_of_several_errors_the_first_is_shown():
+    error = UserError('a: x', 'a: y', 'a: z')
+    assert str(error) == 'a: x (2 more: check_dataset.py lists all)'
+    assert error.messages == ('a: x', 'a: y', 'a: z')

@@ -1,10 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
+from mmengine.logging import MMLogger
 
 from mmps_kd.datasets import CustomPersonSearchDataset
 from mmps_kd.errors import UserError
@@ -44,6 +46,12 @@ def write(tmp_path: Path):
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> pytest.LogCaptureFixture:
+    MMLogger.get_instance(request.node.name).addHandler(caplog.handler)
+    return caplog
 
 
 def build(root: Path, split: str, **more) -> CustomPersonSearchDataset:
@@ -112,12 +120,109 @@ def test_an_image_folder_of_another_name(write):
         ([{'annotation_id': 77}], 'queries name annotation_id 77'),
         ([{'annotation_id': 3}], r'absent from the gallery: 1 of 1 .* \(pid 9 in in/a\.jpg\)'),
         ([{'annotation_id': 6}], r'absent from the gallery: 1 of 1 .* \(pid -1 in c\.jpg\)'),
-        ([], 'no query'),
+        ([], 'no query: "queries" is empty: list annotation ids'),
+        (None, 'no query: no identity is seen in two images'),
     ],
 )
 def test_wrong_queries_are_named(write, queries: list, message: str):
+    more = {} if queries else dict(annotations=[])
     with pytest.raises(UserError, match=r'people\.json.*' + message):
-        build(write(queries=queries), 'test')
+        build(write(queries=queries, **more), 'test')
+
+
+def test_absent_queries_can_be_left_out(write, log):
+    root = write(queries=[{'annotation_id': i} for i in (3, 7, 6, 5)])  # 3 is in one image only, 6 is unlabelled
+    dataset = build(root, 'test', on_absent_query='skip')
+    assert queries_of(dataset) == [('in/b.jpg', 7, 8), ('in/a.jpg', 5, 3)]
+    assert dataset.metainfo['evaluation'].num_absent == 2
+    assert 'left out 2 of 4 queries, whose person is nowhere in the gallery' in log.text
+    with pytest.raises(UserError, match='absent from the gallery: 2 of 4'):
+        build(root, 'test')
+
+
+def test_no_query_may_be_left(write):
+    with pytest.raises(UserError, match=r'people\.json: no query is left: the people of all 1 are absent'):
+        build(write(queries=[{'annotation_id': 3}]), 'test', on_absent_query='skip')
+    with pytest.raises(UserError, match="on_absent_query must be 'error' or 'skip', got 'drop'"):
+        build(write(), 'test', on_absent_query='drop')
+
+
+def test_a_default_query_has_a_box(write):
+    people = [
+        {'id': i, 'image_id': image, 'bbox': [5, 5, width, 9], 'person_id': pid}
+        for i, (image, width, pid) in enumerate([(0, 0, 1), (0, 9, 1), (1, 9, 1), (0, 9, 2), (1, 0, 2)])
+    ]
+    dataset = build(write(annotations=people), 'test')
+    assert dataset.metainfo['evaluation'].main.query_pids.tolist() == [1]
+    assert dataset.metainfo['evaluation'].main.query_boxes.tolist() == [[5, 5, 14, 14]]
+
+
+CLASSES = [{'id': 1, 'name': 'person'}, {'id': 4, 'name': 'car'}]
+
+
+def with_cars() -> list[dict]:
+    """Two people and two cars in two images, and a crowd in the second."""
+    things = [(0, 1, 3, 0), (1, 1, 3, 0), (0, 4, 7, 0), (1, 4, 7, 0), (1, 1, None, 1)]
+    return [
+        dict(id=i, image_id=image, bbox=[10 * i, 5, 9, 20], category_id=category, person_id=pid, iscrowd=crowd)
+        for i, (image, category, pid, crowd) in enumerate(things)
+    ]
+
+
+@pytest.mark.parametrize(
+    ('name', 'lefts', 'identities', 'left_out'),
+    [('person', [0, 10, 40], (3,), '2 car'), ('car', [20, 30], (7,), '3 person')],
+)
+def test_the_class_says_who_is_searched(write, log, name: str, lefts: list, identities: tuple, left_out: str):
+    root, metainfo = write(annotations=with_cars(), categories=CLASSES), dict(classes=(name,))
+    train = build(root, 'train', metainfo=metainfo)
+    found = [p for i in range(len(train)) for p in train.get_data_info(i)['instances']]
+    assert [p['bbox'][0] for p in found] == lefts and {p['bbox_label'] for p in found} == {0}
+    assert train.metainfo['identities'] == identities
+    assert f'annotations of other categories: {left_out}' in log.text
+    test = build(root, 'test', metainfo=metainfo).metainfo['evaluation']
+    assert test.main.query_pids.tolist() == list(identities)
+    assert len(test.ground_truth.boxes) == 2
+
+
+@pytest.mark.parametrize('classes', [('person', 'car'), (), 'car', None])
+@pytest.mark.parametrize('lazy_init', [True, False])
+def test_there_is_one_class(write, classes, lazy_init: bool):
+    with pytest.raises(UserError, match=r"metainfo\['classes'\] is .*: a person search is for one class"):
+        build(write(), 'train', metainfo=dict(classes=classes), lazy_init=lazy_init)
+
+
+def test_a_crowd_is_an_ignored_instance(write, log):
+    pipeline = [dict(type='LoadScene'), dict(type='LoadPersonSearchAnnotations'), dict(type='PackPersonSearchInputs')]
+    root = write(annotations=with_cars(), categories=CLASSES)
+    sample = build(root, 'train', pipeline=pipeline)[1]['data_samples']
+    assert sample.gt_instances.bboxes.tensor.tolist() == [[10, 5, 19, 25]]
+    assert sample.gt_instances.pids.tolist() == [0]
+    assert sample.ignored_instances.bboxes.tensor.tolist() == [[40, 5, 49, 25]]
+    assert '1 annotations with iscrowd or ignore are regions, not people' in log.text
+    with pytest.raises(UserError, match='no training image has a person in it'):
+        build(write(annotations=with_cars()[-1:]), 'train')
+
+
+@pytest.mark.parametrize(('name', 'near'), [('IN/A.jpg', 'in/a.jpg'), ('c.JPG', 'c.jpg'), ('In\\b.jpg', 'in/b.jpg')])
+def test_a_missing_image_names_the_near_one(write, name: str, near: str):
+    root = write(images=[{'id': 0, 'file_name': name}], annotations=[])
+    with pytest.raises(UserError, match=rf"lacks 1 of the 1 images .*, first .* \(there is '{near}'\)"):
+        build(root, 'train')
+
+
+def test_a_query_file_names_any_file(write):
+    names = ['a b\u3000c.PNG', 'd\u00a0.jpg', 'cam/e.jpg']
+    root = write()
+    (root / 'images/cam').mkdir()
+    for name in names:
+        shutil.copy(root / 'images/c.jpg', root / 'images' / name)
+    images = [{'id': i, 'file_name': name} for i, name in enumerate(names)]
+    people = [{'id': i, 'image_id': i, 'bbox': [1, 1, 9, 9], 'person_id': 1} for i in range(3)]
+    write(images=images, annotations=people)
+    lines = '1 1 1 9 9 a b\u3000c.PNG\r\n1 1 1 9 9 d\u00a0\n1 1 1 9 9 ./cam\\e.jpg\n'
+    (root / 'queries.txt').write_bytes(lines.encode())
+    assert [name for name, *_ in queries_of(build(root, 'test', query_file='queries.txt'))] == names
 
 
 def test_a_missing_json_is_named(write):

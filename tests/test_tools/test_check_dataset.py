@@ -189,7 +189,52 @@ def test_hostile_names_leave_the_terminal_alone(check, bad):
     (bad / 'train.json').write_text(json.dumps(content))
     code, lines, _ = check('custom', bad)
     assert code == 1 and not any('\x1b' in line for line in lines)
-    assert any(r"names '\x1b[2Jwiped\n.jpg': names are relative to the image folder" in line for line in lines)
+    assert any(r"names '\x1b[2Jwiped\n.jpg', which holds a control character" in line for line in lines)
+
+
+def test_all_that_is_wrong_in_the_annotations_is_listed(check, tmp_path):
+    people = [('a.jpg', 1, 1, 9, 9, 1), ('b.jpg', 1, 1, 9, 9, 1), ('a.jpg', 20, 1, 9, 9, 2)]
+    write_custom(tmp_path / 'data', {'a.jpg': NOISE, 'b.jpg': NOISE}, people, people)
+    content = json.loads((tmp_path / 'data/train.json').read_text())
+    for annotation, faults in zip(content['annotations'], (dict(id=2), dict(bbox=None), {}), strict=True):
+        annotation.update(faults)
+    (tmp_path / 'data/train.json').write_text(json.dumps(content))
+    code, lines, report = check('custom', tmp_path / 'data', '--split', 'train')
+    details = [f['detail'].partition('train.json: ')[2] for f in report['findings']]
+    assert code == 1 and details == [
+        'annotation 1 has no "bbox"',
+        'several entries of "annotations" have the same "id" 2; number them differently',
+    ]
+    assert sum('annotations cannot be used' in line for line in lines if line.startswith('train:')) == 2
+
+
+def test_classes_sizes_names_and_absent_queries(check, tmp_path):
+    root, names = tmp_path / 'data', ('a.jpg', 'b.jpg', 'c.jpg')
+    cars = [(name, 1, 1, 9, 9, 1) for name in names]
+    write_custom(root, {'a.jpg': NOISE, 'b.jpg': NOISE, 'c.jpg': NOISE}, cars, [*cars, ('a.jpg', 30, 1, 9, 9, 2)])
+    for split in ('train', 'test'):
+        content = json.loads((root / f'{split}.json').read_text())
+        content['categories'] = [dict(id=1, name='car'), dict(id=2, name='person')]
+        content['annotations'] += [dict(id=90 + i, image_id=i, bbox=[9, 9, 9, 9], category_id=2) for i in range(3)]
+        for annotation in content['annotations']:
+            annotation.setdefault('category_id', 1)
+        for i, image in enumerate(content['images']):
+            image.update(dict(width=70 + i, height=60) if split == 'train' else dict(width=-1, height=None))
+        content['images'][2]['file_name'] = 'C.JPG'
+        content['queries'] = [dict(annotation_id=0), dict(annotation_id=3)] if split == 'test' else None
+        (root / f'{split}.json').write_text(json.dumps(content))
+    code, _, report = check('custom', root, '--class', 'car')
+    assert {f['what'] for f in report['findings'] if f['split'] == 'test' and f['serious']} == {
+        'annotations cannot be used'
+    }
+    code, lines, report = check('custom', root, '--class', 'car', '--skip-absent-queries')
+    found = Counter((f['split'], f['what']) for f in report['findings'])
+    assert found['train', 'size differs'] == 2
+    assert found['train', 'left out 3 annotations of other categories: 3 person'] == 1
+    assert found['test', 'queries left out: their person is nowhere in the gallery'] == 1
+    assert found['test', 'missing image'] == 1 and found['test', 'size differs'] == 0
+    assert any('C.JPG: missing image: not in' in line and "(there is 'c.jpg')" in line for line in lines)
+    assert counts(report)['test', 'queries'] == 1 and counts(report)['train', 'boxes'] == 3
 
 
 INTERRUPTED = """

@@ -245,3 +245,12 @@ def test_a_threshold_below_that_of_the_file(run, prw, prw_results, capsys, optio
         run('prw', prw_results, '--data-root', prw, option, 0.05)
     assert run('prw', prw_results, '--data-root', prw, option, 0.5) == expected
     assert run('prw', prw_results, '--data-root', prw, '--score-thr', 0.7)['mAP'] == pytest.approx(1 / 4)
+
+
+def test_absent_queries_can_be_left_out(run, prw, prw_results, capsys):
+    (prw / 'mini.txt').write_text('5 20 0 40 80 c2s1_000003\n77 20 0 40 80 c2s1_000003\n')
+    arguments = ('prw', prw_results, '--data-root', prw, '--query-info', prw / 'mini.txt')
+    with pytest.raises(UserError, match='absent from the gallery: 1 of 2.*--skip-absent-queries of the tools'):
+        run(*arguments)
+    assert run(*arguments, '--skip-absent-queries')['mAP'] == pytest.approx((1 + 2 / 3) / 2)
+    assert 'left out 1 queries' in capsys.readouterr().out

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from mmps_kd.datasets.annotations.matlab import load_mat
+from mmps_kd.datasets.annotations.matlab import load_mat, texts
 from mmps_kd.errors import UserError
 
 
@@ -46,3 +46,11 @@ def test_a_file_of_another_kind_gives_one_line(tmp_path: Path):
     path.write_text('<html>404 not found</html>\n' * 40)
     with pytest.raises(UserError, match='truncated, damaged or not the official file'):
         load_mat(path, 'wanted')
+
+
+def test_names_may_hold_any_space():
+    names = ['s 1.jpg', '街\u30001\u00a0\u202f\u200d.jpg']
+    assert texts(names).tolist() == names
+    for wrong in ('a\nb', 'a\0', 5):
+        with pytest.raises(ValueError, match='a name is no text'):
+            texts([wrong])

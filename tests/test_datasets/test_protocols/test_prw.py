@@ -71,3 +71,10 @@ def test_the_real_people_and_the_published_mini_queries(shared_data: Path):
     assert len(evaluation.ground_truth.boxes) == 25062 and evaluation.ground_truth.labelled.sum() == 25062 - 5935
     own = protocol.gallery_images.tolist().index(protocol.query_images[0])
     assert own not in protocol.entries[:6111]
+
+
+def test_absent_queries_can_be_left_out(prw_root: Path, tmp_path: Path):
+    path = tmp_path / 'mini.txt'
+    path.write_text('932 10 10 8 16 c1s1_000009\n8 40 10 8 16 c1s1_000009\n')
+    evaluation = load_prw_evaluation(prw_root, path, on_absent_query='skip')
+    assert evaluation.main.query_pids.tolist() == [8] and evaluation.num_absent == 1

@@ -79,3 +79,12 @@ def test_unknown_image_is_named(tiny_search):
         check_results(more, protocol)
     # Scoring one of several protocols: images of the others may be there.
     assert evaluate_search(more, protocol).mAP == evaluate_search(results, protocol).mAP
+
+
+@pytest.mark.parametrize('name', ['A', '.\\a'])
+def test_the_near_name_is_given(tiny_search, name):
+    results, protocol = tiny_search
+    names = np.array([name if other == 'a' else other for other in results.image_names.tolist()])
+    with pytest.raises(UserError, match=r"gallery image 'a' is not in the results \(there is '") as caught:
+        check_results(replace(results, image_names=names), protocol)
+    assert repr(name) in str(caught.value)

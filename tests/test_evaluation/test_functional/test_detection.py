@@ -1,5 +1,7 @@
 """Detection figures against hand-computed values and the field's loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -131,3 +133,16 @@ def test_agrees_with_the_loop(overlap_oracle, precision_oracle, seed, score_thr,
     parts = (truth, score_thr, iou_thr, overlap_oracle, precision_oracle)
     expected = [*detection_by_loops(results, *parts, False), *detection_by_loops(results, *parts, True)]
     assert [scores.ap, scores.recall, scores.ap_labelled, scores.recall_labelled] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_wrong_box_in_an_ignored_region_does_not_count():
+    truth = make_truth({'a': [[0, 0, 10, 20, 1]], 'b': [[0, 0, 10, 20, 0]]})
+    regions = dict(ignored_images=np.array([1]), ignored_boxes=np.array([[0.0, 0, 40, 40]]))
+    found = {
+        'a': [[0, 0, 10, 20, 0.5], [20, 20, 30, 30, 0.9]],  # image a has no region: wrong
+        'b': [[0, 0, 10, 20, 0.8], [35, 0, 45, 10, 0.7], [36, 0, 46, 10, 0.6]],  # a person; half inside; less than half
+    }
+    scores = evaluate_detection(make_results(found), replace(truth, **regions))
+    # By score: wrong, right, not counted, wrong, right.
+    assert (scores.ap, scores.recall) == pytest.approx(((1 / 2 + 2 / 4) / 2, 1.0))
+    assert evaluate_detection(make_results(found), truth).ap == pytest.approx((1 / 2 + 2 / 5) / 2)

@@ -137,3 +137,8 @@ def test_detections_that_the_model_dropped_are_not_scored(tmp_path, tiny_search,
     evaluate(replace(results, score_thr=None), *what, score_thr=0.05)
     # Scores are not negative: at 0 nothing is missing.
     evaluate(replace(results, score_thr=0.0), *what, score_thr=-1)
+
+
+def test_names_are_normalised(tmp_path):
+    names = np.array(['./cam//a\u3000.jpg', 'b\\c'])
+    assert load_results(write(tmp_path / 'r.npz', img_names=names)).image_names.tolist() == ['cam/a\u3000.jpg', 'b\\c']
