@@ -15,16 +15,19 @@ from .matlab import require_file
 from .soundness import name_fault
 from .structures import Annotations, corners
 
+PERSON = 'person'
+"""The usual class."""
 _LARGEST = 2**63 - 1
 
 
 def read_coco_json(
-    path: Path, classes: Sequence[str] = ('person',), image_folder: Path | None = None
+    path: Path, classes: Sequence[str] = (PERSON,), image_folder: Path | None = None
 ) -> tuple[Annotations, np.ndarray, list[int] | None]:
     """Read images and people.
 
     As in COCO, an annotation of another category is no person, and one with ``iscrowd`` or ``ignore`` is a region in
-    which nobody is counted. A file without ``categories`` has people only. Numbers are JSON numbers, not text.
+    which nobody is counted. A file without ``categories`` has people only. Where ``classes`` names something else than
+    people, the only category of a file may have another name. Numbers are JSON numbers, not text.
 
     Args:
         path: File with ``images`` (``id``, ``file_name``, optionally ``height`` and ``width``), ``annotations``
@@ -47,18 +50,18 @@ def read_coco_json(
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is no valid JSON ({error}): correct it or export it again') from error
-    errors = []
+    errors, notes = [], []
     lists = {key: _entries(content, key, errors) for key in ('images', 'annotations', 'categories', 'queries')}
     if not errors:
         images = _read_images(lists['images'], image_folder, errors)
-        categories = _read_categories(lists['categories'], lists['annotations'], classes, errors)
+        categories = _read_categories(lists['categories'], lists['annotations'], classes, errors, notes)
         people, skipped = _read_people(lists['annotations'], images, categories, classes, errors)
         queries = None
         if content.get('queries') is not None:
             queries = _read_queries(lists['queries'], people, skipped, errors)
     if errors:
         raise UserError(*(f'{path}: {error}' for error in errors))
-    return *_to_arrays(images, people, skipped), queries
+    return *_to_arrays(images, people, skipped, notes), queries
 
 
 def _entries(content: Any, key: str, errors: list[str]) -> list[dict]:
@@ -110,7 +113,7 @@ def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> 
 
 
 def _read_categories(
-    categories: list[dict], annotations: list[dict], classes: Sequence[str], errors: list[str]
+    categories: list[dict], annotations: list[dict], classes: Sequence[str], errors: list[str], notes: list[str]
 ) -> dict[int | str, str]:
     """Name of each category by its id; empty where the file does not list any."""
     names = {}
@@ -124,6 +127,9 @@ def _read_categories(
             names[key] = name
     if names and not set(names.values()) & set(classes):
         listed = ', '.join(map(repr, names.values()))
+        if len(names) == 1 and classes[0] != PERSON:
+            notes.append(f'the file has one category, {listed}: it is taken for {classes[0]!r}')
+            return dict.fromkeys(names, classes[0])
         errors.append(
             f'"categories" lists {listed}, not {classes[0]!r}: name the one to search for, '
             'metainfo=dict(classes=(...,)) of the dataset, --class of check_dataset.py'
@@ -219,7 +225,7 @@ def _read_queries(
 
 
 def _to_arrays(
-    images: dict[int | str, tuple], people: dict[int, tuple], skipped: dict[int, str]
+    images: dict[int | str, tuple], people: dict[int, tuple], skipped: dict[int, str], notes: list[str]
 ) -> tuple[Annotations, np.ndarray]:
     index = {key: i for i, key in enumerate(images)}
     image_of_box = np.array([index[image] for image, *_ in people.values()], dtype=np.int64)
@@ -227,7 +233,6 @@ def _to_arrays(
     ignored = np.array([ignored for *_, ignored in people.values()], dtype=bool)
     pids = np.array([pid for _, _, pid, _ in people.values()], dtype=np.int64).clip(-1)
     sizes = np.array([size for _, *size in images.values()], dtype=np.int64).reshape(-1, 2)
-    notes = []
     if skipped:
         counts = ', '.join(f'{times} {name}' for name, times in Counter(skipped.values()).items())
         notes.append(f'left out {len(skipped)} annotations of other categories: {counts}')

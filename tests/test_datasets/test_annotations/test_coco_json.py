@@ -191,6 +191,15 @@ def test_a_category_that_is_not_clear_is_an_error(write, content: dict, message:
         read_coco_json(write(content))
 
 
+def test_the_only_category_may_have_another_name_than_the_class(write):
+    path = write(of_categories(1, 1, 1, categories=CATEGORIES[1:2]))
+    people, *_ = read_coco_json(path, classes=('dog',))
+    assert len(people.boxes) == 3
+    assert people.notes == ("the file has one category, 'person': it is taken for 'dog'",)
+    with pytest.raises(UserError, match="lists 'bicycle', 'person', 'car', not 'dog'"):
+        read_coco_json(write(of_categories(1, 1, 1)), classes=('dog',))
+
+
 @pytest.mark.parametrize(
     'content',
     [
