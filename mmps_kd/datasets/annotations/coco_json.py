@@ -131,8 +131,8 @@ def _read_categories(
             notes.append(f'the file has one category, {listed}: it is taken for {classes[0]!r}')
             return dict.fromkeys(names, classes[0])
         errors.append(
-            f'"categories" lists {listed}, not {classes[0]!r}: name the one to search for, '
-            'metainfo=dict(classes=(...,)) of the dataset, --class of check_dataset.py'
+            f'"categories" lists {listed}, not {classes[0]!r}: name the one to search for, such as '
+            f'metainfo=dict(classes=({next(iter(names.values()))!r},)) of the dataset, --class of check_dataset.py'
         )
     if not categories:
         used = list(dict.fromkeys(_show(a['category_id']) for a in annotations if a.get('category_id') is not None))
