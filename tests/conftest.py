@@ -183,14 +183,15 @@ def shrink_c4(model: dict, channels: int) -> None:
 
 def shrink_run(cfg: Config) -> None:
     """Few RoIs, small images, one epoch; after so little training only many boxes find a person."""
+    train = cfg.train_dataloader.dataset
+    parts = train.get('datasets', [train.get('dataset', train)])
     if 'reid_head' in cfg.model.roi_head:
-        cfg.model.roi_head.reid_head.loss_oim.update(num_identities=6, queue_size=10)
+        cfg.model.roi_head.reid_head.loss_oim.update(num_identities=6 * len(parts), queue_size=10)
     cfg.model.train_cfg.rcnn.sampler.num = 16
     cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=100, nms=dict(type='nms', iou_threshold=0.7))
     cfg.test_evaluator.score_thr = 0.0
     cfg.train_cfg.max_epochs = 1
-    train = cfg.train_dataloader.dataset
-    for part in (train.get('dataset', train), cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
+    for part in (*parts, cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
         part.pipeline[2].scale = (160, 120)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)

@@ -10,17 +10,22 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import Tensor
 
-from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
+from mmps_kd.datasets import BasePersonSearchDataset, ConcatPersonSearchDataset
 from mmps_kd.errors import UserError
 from mmps_kd.npz import DamagedNpzError, read_npz
 
 
-def build_train_set(cfg: Config) -> BasePersonSearchDataset:
+def build_train_set(cfg: Config) -> BasePersonSearchDataset | ConcatPersonSearchDataset:
     """The training set as the test pipeline sees it: no flip, nothing drawn."""
-    dataset = cfg.train_dataloader.dataset
-    # A query-guided model is trained on pairs of a data set's images.
-    dataset = dataset.get('dataset', dataset)
-    return DATASETS.build({**dataset, 'pipeline': cfg.test_dataloader.dataset.pipeline, 'test_mode': True})
+    return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, cfg.test_dataloader.dataset.pipeline))
+
+
+def _as_tested(dataset: dict, pipeline: list[dict]) -> dict:
+    if 'datasets' in dataset:
+        return {**dataset, 'datasets': [_as_tested(part, pipeline) for part in dataset['datasets']]}
+    if 'dataset' in dataset:  # pairs or repetitions of a data set's images
+        return _as_tested(dataset['dataset'], pipeline)
+    return {**dataset, 'pipeline': pipeline, 'test_mode': True}
 
 
 def rows_from_memory(checkpoint: dict, name: str) -> tuple[Tensor, dict]:

@@ -3,6 +3,7 @@
 from .base_person_search import BasePersonSearchDataset
 from .cuhk_sysu import CUHKSYSUDataset
 from .custom import CustomPersonSearchDataset
+from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
 from .prw import PRWDataset
 from .query_gallery_pairs import QueryGalleryPairDataset
 from .samplers import ResumableSampler
@@ -12,6 +13,7 @@ __all__ = [
     'AlignPids',
     'BasePersonSearchDataset',
     'CUHKSYSUDataset',
+    'ConcatPersonSearchDataset',
     'CustomPersonSearchDataset',
     'LoadPersonSearchAnnotations',
     'LoadScene',
@@ -19,4 +21,5 @@ __all__ = [
     'PackPersonSearchInputs',
     'QueryGalleryPairDataset',
     'ResumableSampler',
+    'check_wrappers',
 ]

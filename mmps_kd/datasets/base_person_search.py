@@ -41,15 +41,23 @@ class BasePersonSearchDataset(BaseDetDataset):
             once. A test stops in either case: without the image its figures would be of another test set.
         filter_cfg: With ``filter_empty_gt`` (default), training images without a person are left out. Test images
             are all kept.
+        dataset_name: Name in ``metainfo``; by default that of the class.
         **kwargs: As for mmdet's ``BaseDetDataset``; ``data_prefix['img']`` is the image folder under ``data_root``.
     """
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
     """``classes`` has one name: all boxes have the label 0."""
     __getitem__ = seeded_by_index(BaseDetDataset.__getitem__)
+    first_pid = 0
+    """The pid of ``identities[0]`` in the samples; :class:`ConcatPersonSearchDataset` sets it in its parts."""
 
     def __init__(
-        self, split: str = 'train', filter_cfg: dict | None = None, on_bad_image: str = 'error', **kwargs
+        self,
+        split: str = 'train',
+        filter_cfg: dict | None = None,
+        on_bad_image: str = 'error',
+        dataset_name: str | None = None,
+        **kwargs,
     ) -> None:
         for key, value, choices in (('split', split, ('train', 'test')), ('on_bad_image', on_bad_image, ON_BAD_IMAGE)):
             if value not in choices:
@@ -57,6 +65,7 @@ class BasePersonSearchDataset(BaseDetDataset):
         self.split = split
         self.on_bad_image = on_bad_image
         super().__init__(filter_cfg={'filter_empty_gt': True} if filter_cfg is None else filter_cfg, **kwargs)
+        self._metainfo['dataset_name'] = dataset_name or self._metainfo.get('dataset_name', type(self).__name__)
 
     @classmethod
     def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
@@ -126,6 +135,14 @@ class BasePersonSearchDataset(BaseDetDataset):
         """Load the data; training may find damaged images later, which all worker processes know of."""
         super().full_init()
         self._skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def get_data_info(self, idx: int) -> dict:
+        """Annotations of an image, its identities numbered from ``first_pid`` on."""
+        info = super().get_data_info(idx)
+        for person in info['instances']:
+            if person['pid'] >= 0:
+                person['pid'] += self.first_pid
+        return info
 
     def prepare_data(self, idx: int) -> dict | None:
         """Run the pipeline; None where the image is skipped, so that mmdet fetches another."""

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from mmps_kd.errors import UserError
 
 from .base_person_search import BasePersonSearchDataset
+from .dataset_wrappers import ConcatPersonSearchDataset
 from .sample_index import seeded_by_index
 
 
@@ -26,28 +27,33 @@ class QueryGalleryPairDataset:
     - otherwise a negative pair: one of the labelled people who are not in the gallery image, uniformly, then one of his
       images.
 
+    In a :class:`ConcatPersonSearchDataset`, queries of negative pairs come from all of its parts.
+
     An identity seen in a single image is never a positive query. An item is ``dict(inputs=..., data_samples=...)``,
     each a dict of ``query`` and ``gallery``; the query sample carries ``query_instances``: ``bboxes`` (1, 4) float32 in
     network input pixels and ``pids`` (1,) int64. Both images go through the pipeline by themselves; a flip takes the
     query's box along.
 
     Args:
-        dataset: Config of the training set.
+        dataset: Config of the training set; that of a ``ConcatPersonSearchDataset`` without ``RepeatDataset`` in it.
         positive_fraction: In 0..1.
         lazy_init: Do not read the data set yet.
 
     Raises:
-        UserError: If the data set is no single one for training, or has nobody in two images.
+        UserError: If the data set is no such one for training, or has nobody in two images.
     """
 
     def __init__(self, dataset: dict, positive_fraction: float = 1.0, lazy_init: bool = False) -> None:
         if not 0 <= positive_fraction <= 1:
             raise UserError(f'QueryGalleryPairDataset: positive_fraction must be in 0..1, got {positive_fraction}')
         self.dataset = DATASETS.build(dataset)
-        if not isinstance(self.dataset, BasePersonSearchDataset) or self.dataset.split != 'train':
+        self.parts = self.dataset.datasets if isinstance(self.dataset, ConcatPersonSearchDataset) else [self.dataset]
+        """The training sets that the images are of."""
+        if not all(isinstance(part, BasePersonSearchDataset) and part.split == 'train' for part in self.parts):
             raise UserError(
-                f"pairs are of images of one person-search data set with split='train', got {dataset['type']}: "
-                'identities of different data sets are not to be compared'
+                "pairs are of images of one person-search data set with split='train', or of a "
+                f'ConcatPersonSearchDataset without RepeatDataset in it, got {dataset["type"]}: '
+                'identities of different data sets are not to be compared unless they are numbered through'
             )
         self.positive_fraction = positive_fraction
         self._fully_initialized = False
@@ -75,8 +81,13 @@ class QueryGalleryPairDataset:
         """The people of a gallery image who can be its positive query."""
         self.galleries = list(self.candidates)
         if not self.galleries:
-            raise UserError(f'{self.dataset.root}: no identity is labelled in two images, so there are no pairs')
+            raise UserError(f'{self.roots}: no identity is labelled in two images, so there are no pairs')
         self._fully_initialized = True
+
+    @property
+    def roots(self) -> str:
+        """Folders of the data, for messages."""
+        return ', '.join(str(part.root) for part in self.parts)
 
     def get_data_info(self, idx: int) -> dict:
         """Annotations of an item's gallery image."""
@@ -95,12 +106,12 @@ class QueryGalleryPairDataset:
         Raises:
             UserError: If that goes on for as long as ``max_refetch`` of the data set says.
         """
-        for _ in range(self.dataset.max_refetch + 1):
+        for _ in range(self.parts[0].max_refetch + 1):
             item = self.pair(*self._draw(idx))
             if item is not None:
                 return item
             idx = np.random.randint(len(self))
-        raise UserError(f'{self.dataset.root}: the pipeline drops every query; take transforms out that drop boxes')
+        raise UserError(f'{self.roots}: the pipeline drops every query; take transforms out that drop boxes')
 
     def _draw(self, idx: int) -> tuple[int, int, int]:
         """Query image, person and gallery image."""

@@ -13,7 +13,13 @@ class SampleIndex(int):
     It takes the epoch to worker processes, which may live on from epoch to epoch.
     """
 
-    key: tuple[int, int]
+    key: tuple[int, ...]
+
+    def __mod__(self, size: int) -> 'SampleIndex':
+        """The position in a data set that ``RepeatDataset`` repeats; each repetition draws anew."""
+        index = SampleIndex(int(self) % size)
+        index.key = (*self.key, int(self))
+        return index
 
 
 def seeded_by_index(get_item: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:

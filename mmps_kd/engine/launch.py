@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mmps_kd.datasets import check_wrappers
 from mmps_kd.errors import UserError
 
 
@@ -22,7 +23,7 @@ def load_config(args: argparse.Namespace) -> Config:
         ``work_dirs/<config name>``.
 
     Raises:
-        UserError: If the file is missing.
+        UserError: If the file is missing, or a loader has several data sets in a way that mixes up people.
     """
     if not Path(args.config).is_file():
         raise UserError(f'there is no config file {args.config}')
@@ -31,7 +32,20 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    _check_data_sets(cfg)
     return cfg
+
+
+def _check_data_sets(cfg: Config) -> None:
+    """Check before anything is built: MMEngine's ``ConcatDataset`` fails on data sets with different identities."""
+    train, *tests = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val', 'test'))
+    check_wrappers(train)
+    for dataset in tests:
+        if dataset is not None and ('datasets' in dataset or 'dataset' in dataset):
+            raise UserError(
+                f'{dataset["type"]} around test sets: together they have no protocol; test each by itself, see '
+                'docs/evaluation.md'
+            )
 
 
 def prepare_process_group(cfg: Config) -> None:

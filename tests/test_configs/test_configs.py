@@ -114,7 +114,9 @@ def test_parts_outside_the_model_exist(path):
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert DATASETS.get(loader.dataset.type) is not None
     train = cfg.train_dataloader.dataset
-    assert train.get('dataset', train).split == 'train'
+    for part in train.get('datasets', [train.get('dataset', train)]):
+        assert DATASETS.get(part.type) is not None
+        assert part.split == 'train'
     assert cfg.test_dataloader.dataset.split == 'test'
     assert cfg.test_dataloader.dataset.test_mode
 

@@ -44,7 +44,11 @@ def test_metafile_has_openmmlabs_form(file):
 def test_metadata(model):
     cfg, metadata = Config.fromfile(ROOT / model['Config']), model['Metadata']
     distilled = cfg.model.type == 'PersonSearchDistiller'
-    assert cfg.test_dataloader.dataset.type == metadata['Training Data'].replace('-', '') + 'Dataset'
+    train = cfg.train_dataloader.dataset
+    parts = train.get('datasets', [train.get('dataset', train)])
+    names = metadata['Training Data'].split('+')
+    assert [part.type for part in parts] == [name.replace('-', '') + 'Dataset' for name in names]
+    assert cfg.test_dataloader.dataset.type == parts[0].type
     assert metadata['Epochs'] == cfg.train_cfg.max_epochs
     assert ('Teachers' in metadata) == distilled
     # Parameters at test time: the student's alone.

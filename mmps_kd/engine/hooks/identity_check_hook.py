@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmps_kd.datasets import check_wrappers
 from mmps_kd.errors import UserError
 from mmps_kd.models.losses import OIMLoss
 
@@ -15,7 +16,8 @@ from .unwrap import unwrapped_model
 class IdentityCheckHook(Hook):
     """Check the number of classes, and compare the training set's identities with the rows of every OIM table.
 
-    More identities than rows is an error; fewer leave rows that are never written, which is said in the log.
+    More identities than rows is an error; fewer leave rows that are never written, which is said in the log. Several
+    data sets must be numbered through, see :class:`~mmps_kd.datasets.ConcatPersonSearchDataset`.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -23,12 +25,22 @@ class IdentityCheckHook(Hook):
 
         Raises:
             UserError: If a head has more or fewer classes than the training set, or the training set has more
-                identities than a table has rows.
+                identities than a table has rows, has none that are numbered, or is in a wrapper that mixes up
+                person ids.
         """
+        dataset = runner.train_dataloader.dataset
+        check_wrappers(dataset)
         _require_same_classes(runner, runner.train_dataloader)
-        found = len(runner.train_dataloader.dataset.metainfo['identities'])
-        for name, module in unwrapped_model(runner).named_modules():
-            if not isinstance(module, OIMLoss) or module.num_identities == found:
+        tables = {name: part for name, part in unwrapped_model(runner).named_modules() if isinstance(part, OIMLoss)}
+        metainfo = dataset.metainfo
+        if tables and 'identities' not in metainfo:
+            raise UserError(
+                f'the training set, a {type(dataset).__name__}, has no identities for the OIM table: use a '
+                "person-search data set with split='train'"
+            )
+        for name, module in tables.items():
+            found = len(metainfo['identities'])
+            if module.num_identities == found:
                 continue
             message = (
                 f'the training set has {found} identities, the OIM table {name} has {module.num_identities} rows: '

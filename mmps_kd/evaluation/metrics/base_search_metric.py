@@ -12,7 +12,31 @@ from mmps_kd.errors import UserError
 from ..functional import EvaluationSet, PairResults, RankedBoxes, SearchResults
 
 
-class BaseSearchMetric(BaseMetric):
+class ProtocolMetric(BaseMetric):
+    """A metric whose truth is ``metainfo['evaluation']`` of the test set; it is looked for before the test starts."""
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """The test set's ``metainfo``."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        # mmdet's ConcatDataset gives a list.
+        if not isinstance(dataset_meta, dict) or 'evaluation' not in dataset_meta:
+            raise UserError(
+                f'{type(self).__name__}: the test set has no protocol: test on one person-search data set with '
+                "split='test'; several test sets are tested one by one"
+            )
+        self._dataset_meta = dataset_meta
+
+    @property
+    def evaluation(self) -> EvaluationSet:
+        """What the dataset is evaluated on."""
+        return self.dataset_meta['evaluation']
+
+
+class BaseSearchMetric(ProtocolMetric):
     """Collects what a test found, writes it to a file if asked to, and scores it under the dataset's protocols.
 
     Attributes:
@@ -41,11 +65,6 @@ class BaseSearchMetric(BaseMetric):
         self.score_thr = score_thr
         self.topk = tuple(topk)
         self.out_file = out_file
-
-    @property
-    def evaluation(self) -> EvaluationSet:
-        """What the dataset is evaluated on."""
-        return self.dataset_meta['evaluation']
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Score the whole test set.

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from mmdet.registry import METRICS
-from mmengine.evaluator import BaseMetric
 
 from ..functional import SearchResults, evaluate_detection
+from .base_search_metric import ProtocolMetric
 
 
 @METRICS.register_module()
-class PersonDetectionMetric(BaseMetric):
+class PersonDetectionMetric(ProtocolMetric):
     """Detection AP and recall as :class:`SearchMetric` has them: ``det_ap``, ``det_recall``, ``det_recall_labelled``.
 
     Attributes:
@@ -47,6 +47,5 @@ class PersonDetectionMetric(BaseMetric):
             query_embeddings=np.zeros((0, 0), np.float32),
             score_thr=self.model_score_thr,
         )
-        truth = self.dataset_meta['evaluation'].ground_truth
-        scores = evaluate_detection(detections, truth, score_thr=self.score_thr)
+        scores = evaluate_detection(detections, self.evaluation.ground_truth, score_thr=self.score_thr)
         return dict(det_ap=scores.ap, det_recall=scores.recall, det_recall_labelled=scores.recall_labelled)

@@ -1,0 +1,147 @@
+"""Several training sets together."""
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.datasets import ConcatDataset, MultiImageMixDataset
+from mmdet.registry import DATASETS
+from mmengine.dataset import RepeatDataset
+from torch.utils import data
+
+from mmps_kd.errors import UserError
+
+from .base_person_search import BasePersonSearchDataset
+from .sample_index import seeded_by_index
+
+
+@DATASETS.register_module()
+class ConcatPersonSearchDataset(ConcatDataset):
+    """Training sets one after another, with identities numbered through.
+
+    The identities of a part are numbered after those of the parts before it, so that no two people share a row of an
+    OIM table; unlabelled people stay -1. ``metainfo`` is that of one training set: ``dataset_name`` is the parts'
+    names joined by ``+``; ``identities`` are text, ``<name of the part>/<identity there>``, so that a look-up table
+    made for other parts or for another order of them has another hash; ``num_identities`` is their sum.
+
+    Identities of different parts are taken for different people, as the data sets do not say otherwise. An image that
+    is in two parts is an error.
+
+    Args:
+        datasets: Configs of the parts: person-search data sets with ``split='train'`` and different ``dataset_name``,
+            each with its own pipeline. A part may be in a ``RepeatDataset``.
+        lazy_init: Do not read the parts here.
+
+    Raises:
+        UserError: If a part is something else, two parts have one name, their classes differ, or (when they are read)
+            an image is in two parts.
+    """
+
+    __getitem__ = seeded_by_index(ConcatDataset.__getitem__)
+
+    def __init__(self, datasets: Sequence[dict | BasePersonSearchDataset], lazy_init: bool = False) -> None:
+        if not datasets:
+            raise UserError('ConcatPersonSearchDataset: datasets is empty, list the training sets in it')
+        # A data set that is given as an object stays as it is: only its copy is numbered after others.
+        super().__init__([part if isinstance(part, dict) else copy.copy(part) for part in datasets], lazy_init=True)
+        self.parts = [_without_repeats(part) for part in self.datasets]
+        """The parts without the ``RepeatDataset`` around them."""
+        _require_training_sets(self.parts)
+        metainfo = self.parts[0].metainfo
+        self._names = [part.metainfo['dataset_name'] for part in self.parts]
+        self._metainfo = dict(
+            dataset_name='+'.join(self._names), classes=metainfo['classes'], palette=metainfo['palette']
+        )
+        if not lazy_init:
+            self.full_init()
+
+    def full_init(self) -> None:
+        """Read the parts and number their identities."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        identities = []
+        for name, part in zip(self._names, self.parts, strict=True):
+            part.first_pid = len(identities)
+            identities += [f'{name}/{identity}' for identity in part.metainfo['identities']]
+        self._metainfo.update(identities=tuple(identities), num_identities=len(identities))
+        self._require_different_images()
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Run the pipeline of the image's part; None where the image is skipped. No part may be repeated."""
+        part, image = self._get_ori_dataset_idx(idx)
+        return self.parts[part].prepare_data(image)
+
+    def _require_different_images(self) -> None:
+        part_of: dict[str, str] = {}
+        for name, part in zip(self._names, self.parts, strict=True):
+            folder = os.path.realpath(part.data_prefix['img'])
+            infos = map(part.get_data_info, range(len(part)))
+            files = {os.path.normpath(os.path.join(folder, info['img_name'])) for info in infos}
+            if twice := sorted(files & part_of.keys()):
+                raise UserError(
+                    f'{twice[0]} is in two parts, {part_of[twice[0]]} and {name}: its people would be two people each; '
+                    'take it out of the annotations of one'
+                )
+            part_of.update(dict.fromkeys(files, name))
+
+
+def _without_repeats(dataset: Any) -> Any:
+    while isinstance(dataset, RepeatDataset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def _require_training_sets(parts: list) -> None:
+    names: dict[str, int] = {}
+    for k, part in enumerate(parts):
+        what = f'ConcatPersonSearchDataset: datasets[{k}]'
+        if not isinstance(part, BasePersonSearchDataset):
+            raise UserError(
+                f'{what} is a {type(part).__name__}: list person-search data sets, or RepeatDataset around one'
+            )
+        if part.split != 'train':
+            raise UserError(
+                f'{what} has split={part.split!r}: only training sets are joined; test each test set by itself'
+            )
+        name, classes = part.metainfo['dataset_name'], part.metainfo['classes']
+        if name in names:
+            raise UserError(
+                f'{what} is named {name!r}, as datasets[{names[name]}]: give different data sets a dataset_name each, '
+                f"such as dataset_name='{name}-2'; join files that number the same people into one"
+            )
+        if classes != parts[0].metainfo['classes']:
+            raise UserError(f'{what} has the classes {classes}, datasets[0] has {parts[0].metainfo["classes"]}')
+        names[name] = k
+
+
+def check_wrappers(dataset: Any) -> bool:
+    """Refuse mmdet's wrappers in which a person id no longer means one person.
+
+    Args:
+        dataset: Data set of a training loader, or its config.
+
+    Returns:
+        Whether it is a person-search data set or holds one.
+
+    Raises:
+        UserError: If person-search data sets are in a plain ``ConcatDataset`` or in a ``MultiImageMixDataset``.
+    """
+    kind, fields = type(dataset), dataset if isinstance(dataset, dict) else getattr(dataset, '__dict__', {})
+    if isinstance(dataset, dict):
+        kind = dataset.get('type')
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, type):
+        return False
+    inner = [*fields.get('datasets', ()), *([fields['dataset']] if 'dataset' in fields else [])]
+    if not any([check_wrappers(part) for part in inner]):
+        return issubclass(kind, BasePersonSearchDataset)
+    if issubclass(kind, data.ConcatDataset) and not issubclass(kind, ConcatPersonSearchDataset):
+        raise UserError(
+            f'{kind.__name__} numbers the identities of every data set from 0, so that different people share a row: '
+            "use type='ConcatPersonSearchDataset'"
+        )
+    if issubclass(kind, MultiImageMixDataset):
+        raise UserError('MultiImageMixDataset mixes images, and person ids do not follow their boxes: take it out')
+    return True
