@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from commands import PAGES, ROOT, commands, inline_commands, named_files, read  # noqa: E402
 
-PATH = re.compile(r'(?<![\w./-])(?:configs|tools|docs|tests|benchmarks|requirements|mmps_kd|\.ci)/[\w./-]*\w')
+PATH = re.compile(r'(?<![\w./-])(?:configs|tools|docs|tests|benchmarks|requirements|mmps_kd|\.ci)/[\w./+-]*\w')
 BUILD_PRODUCT = re.compile('docs/_build/')  # there only after `make docs`
 SYSTEM = {'docker', 'ln', 'mkdir', 'pip', 'pre-commit', 'source'}
 INDENTED = re.compile(r'^ {4}(?:[A-Z_]+=\S+ )?(?:\.venv/bin/|python |make |tools/)', re.MULTILINE)
