@@ -48,11 +48,10 @@ class ConcatPersonSearchDataset(ConcatDataset):
         self.parts = [_without_repeats(part) for part in self.datasets]
         """The parts without the ``RepeatDataset`` around them."""
         _require_training_sets(self.parts)
-        metainfo = self.parts[0].metainfo
         self._names = [part.metainfo['dataset_name'] for part in self.parts]
-        self._metainfo = dict(
-            dataset_name='+'.join(self._names), classes=metainfo['classes'], palette=metainfo['palette']
-        )
+        own = ('identities', 'num_identities')
+        self._metainfo = {key: value for key, value in self.parts[0].metainfo.items() if key not in own}
+        self._metainfo['dataset_name'] = '+'.join(self._names)
         if not lazy_init:
             self.full_init()
 
