@@ -3,11 +3,8 @@
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
-from torch import Tensor
 
 from mmps_kd.models.distillers import PersonSearchDistiller
-from mmps_kd.models.distillers.teacher import DetectorTeacher
 from mmps_kd.models.distillers.terms import FeatureTerm
 from mmps_kd.visualization.distillation import draw_difference, feature_difference, spread_over_image
 from mmps_kd.visualization.people import join_panels
@@ -34,9 +31,9 @@ def picture_distillation(
     first = {key: value[:1] for key, value in data_batch.items()}
     data = distiller.data_preprocessor(first, False)
     inputs, samples = data['inputs'], data['data_samples']
-    theirs = distiller.teacher.extract_feat(inputs)
+    theirs = distiller.teacher.extract_feat(inputs, samples)
     judged = output.new()
-    judged.pred_instances = detect(distiller.teacher, theirs, samples)
+    judged.pred_instances = distiller.teacher.predict(inputs, samples)[0].pred_instances
     panels = []
     for name, sample in (('teacher', in_pixels_of(image, judged)), ('student', in_pixels_of(image, output))):
         found = sample.pred_instances
@@ -45,20 +42,8 @@ def picture_distillation(
     for name, term in zip(distiller.names, distiller.distillation, strict=True):
         if isinstance(term, FeatureTerm):
             adapted = term.loss.adapter(ours[term.level].float())
-            difference = feature_difference(adapted[0], theirs[term.level][0])
+            difference = feature_difference(adapted[0], theirs[term.teacher_level][0])
             spread = spread_over_image(difference, inputs.shape[-2:], samples[0].img_shape)
             gap = difference.square().mean().sqrt()
             panels.append(draw_difference(image, spread, f'{name}: difference is {gap:.2f} of the teacher norm'))
     return join_panels(panels)
-
-
-def detect(teacher: DetectorTeacher, features: tuple[Tensor, ...], samples: list[DetDataSample]) -> InstanceData:
-    """The teacher's own detections in one image, in original pixels.
-
-    Args:
-        teacher: The teacher.
-        features: Its feature maps of the image.
-        samples: The image's meta information, in a list.
-    """
-    proposals = teacher.model.rpn_head.predict(features, samples, rescale=False)
-    return teacher.model.roi_head.predict(features, proposals, samples, rescale=True)[0]

@@ -11,20 +11,10 @@ from mmps_kd.errors import UserError
 
 from ..detectors import PersonSearchRCNN
 from ..detectors.person_search_rcnn import TrainOutputs
+from .check_teacher import check_teacher
 from .diagnostics import Diagnostics, gradient_norms
-from .teacher import DetectorTeacher, FeatureLevel, feature_levels
-from .terms import (
-    EmbeddingTerm,
-    FeatureTerm,
-    RoIBoxTerm,
-    RoIClsTerm,
-    RPNBoxTerm,
-    RPNClsTerm,
-    TeacherOutputs,
-    cosine_gap,
-)
-
-HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
+from .teacher import DetectorTeacher, FeatureLevel
+from .terms import HEAD_TERMS, EmbeddingTerm, FeatureTerm, TeacherOutputs, cosine_gap
 
 
 @MODELS.register_module()
@@ -52,7 +42,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
         **student: As for :class:`PersonSearchRCNN`.
 
     Raises:
-        UserError: If a place does not exist, naming those that do, or a teacher or table is missing or does not fit.
+        UserError: If a place does not exist, naming those that do, or a teacher or table is missing or does not fit:
+            see :func:`check_teacher`.
     """
 
     def __init__(
@@ -75,35 +66,23 @@ class PersonSearchDistiller(PersonSearchRCNN):
         for name in self.names:
             if self.names.count(name) > 1:
                 raise UserError(f'distillation: two losses are called {name}: give each a name of its own')
-        # Found out once, by a blank image each, and only where there is something to compare.
-        levels = feature_levels(self) if distillation else []
-        theirs = feature_levels(self.teacher.model) if distillation and self.teacher else []
-        terms = [self._build_term(cfg['at'], cfg['loss'], levels, theirs) for cfg in distillation]
-        self.distillation = nn.ModuleList(terms)
+        asked = [at for at in self.places if at != 'roi.embedding']
+        levels = check_teacher(self, self.teacher, asked) if asked else {}
+        self.distillation = nn.ModuleList(self._build_term(cfg['at'], cfg['loss'], levels) for cfg in distillation)
         for cfg in distillation:
             if 'hard_weight' in cfg:
                 self._own_loss(cfg['at']).loss_weight *= cfg['hard_weight']
         self.diagnostics: Diagnostics | None = None
 
-    def _build_term(self, at: str, loss: dict, levels: list[FeatureLevel], theirs: list[FeatureLevel]) -> nn.Module:
+    def _build_term(self, at: str, loss: dict, levels: dict[str, tuple[FeatureLevel, FeatureLevel]]) -> nn.Module:
         if at == 'roi.embedding':
             if self.lut_distiller is None:
                 raise UserError("distillation at 'roi.embedding' compares with a table: configure lut")
             return EmbeddingTerm(loss, self.lut_distiller.table.rows)
-        known = {level.name: index for index, level in enumerate(levels)}
-        if at not in known and at not in HEAD_TERMS:
-            there = ', '.join([*map(str, levels), *HEAD_TERMS, 'roi.embedding'])
-            raise UserError(f"distillation at '{at}': the student has no such place; there is {there}")
-        if self.teacher is None:
-            raise UserError(f"distillation at '{at}' needs a teacher: configure its config and checkpoint")
-        if len(theirs) != len(levels):
-            raise UserError(
-                f'student and teacher differ in their levels: {", ".join(map(str, levels))} against '
-                f'{", ".join(map(str, theirs))}'
-            )
         if at in HEAD_TERMS:
             return HEAD_TERMS[at](loss)
-        return FeatureTerm(loss, known[at], levels[known[at]], theirs[known[at]])
+        ours, theirs = levels[at]
+        return FeatureTerm(loss, ours.index, ours, theirs)
 
     def _own_loss(self, at: str) -> nn.Module:
         """The student's own loss at a head."""
@@ -117,7 +96,7 @@ class PersonSearchDistiller(PersonSearchRCNN):
         """The student's own losses under ``student/``, what it learns from teachers under ``distill/``."""
         outputs = self.forward_train(batch_inputs, batch_data_samples)
         losses = {f'student/{name}': value for name, value in self.loss_by_outputs(outputs).items()}
-        judged = self._ask_teacher(batch_inputs, outputs)
+        judged = self._ask_teacher(batch_inputs, outputs, batch_data_samples)
         for name, term in zip(self.names, self.distillation, strict=True):
             losses[f'distill/loss_{name}'] = term(outputs, judged)
         if self.diagnostics is not None:
@@ -136,12 +115,14 @@ class PersonSearchDistiller(PersonSearchRCNN):
             gaps['lut'] = cosine_gap(student.roi, rows)
         return gaps
 
-    def _ask_teacher(self, batch_inputs: Tensor, student: TrainOutputs) -> TeacherOutputs | None:
+    def _ask_teacher(
+        self, batch_inputs: Tensor, student: TrainOutputs, batch_data_samples: SampleList | None = None
+    ) -> TeacherOutputs | None:
         """Run those parts of the teacher that a configured loss needs."""
         asked = {place.split('.')[0] for place in self.places if place != 'roi.embedding'}
         if not asked:
             return None
-        x = self.teacher.extract_feat(batch_inputs)
+        x = self.teacher.extract_feat(batch_inputs, batch_data_samples)
         judged = TeacherOutputs(x)
         if 'rpn' in asked:
             judged.cls_scores, judged.bbox_preds = self.teacher.judge_anchors(x)

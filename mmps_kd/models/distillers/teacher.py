@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.models.detectors import TwoStageDetector
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample, SampleList
 from mmengine.config import Config
 from torch import Tensor
 
@@ -21,6 +22,11 @@ class FeatureLevel:
     name: str
     channels: int
     stride: int
+
+    @property
+    def index(self) -> int:
+        """Which of the model's feature maps it is, counted from 0."""
+        return int(self.name.split('.')[1])
 
     def __str__(self) -> str:
         """For the list of what there is."""
@@ -50,7 +56,7 @@ class DetectorTeacher:
         self.config, self.sha256 = Path(config).name, file_sha256(checkpoint)
         # What the student draws must not depend on its teacher.
         with torch.random.fork_rng(devices=[]):
-            self.model: TwoStageDetector = load_teacher(cfg, state, checkpoint).requires_grad_(False)
+            self.model: BaseDetector = load_teacher(cfg, state, checkpoint).requires_grad_(False)
         self.preprocessor = preprocessor
         # Compared once: in a training step it would wait for the GPU.
         self.same_normalisation = normalise_alike(preprocessor, self.model.data_preprocessor)
@@ -60,13 +66,19 @@ class DetectorTeacher:
         return self
 
     @torch.no_grad()
-    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of images (B, 3, H, W) that are normalised the student's way."""
-        if next(self.model.parameters()).device != inputs.device:
-            self.model.to(inputs.device)
-        if not self.same_normalisation:
-            inputs = renormalise(inputs, self.preprocessor, self.model.data_preprocessor)
-        return self.model.extract_feat(inputs)
+    def extract_feat(self, inputs: Tensor, samples: SampleList | None = None) -> tuple[Tensor, ...]:
+        """Feature maps of images (B, 3, H, W) that are normalised the student's way; see :func:`renormalise`."""
+        return self.model.extract_feat(self._own_inputs(inputs, samples))
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, samples: SampleList) -> list[DetDataSample]:
+        """Detections in images that are normalised the student's way, in original pixels; ``samples`` stay as they are.
+
+        Args:
+            inputs: (B, 3, H, W).
+            samples: Their meta information.
+        """
+        return self.model.predict(self._own_inputs(inputs, samples), [sample.new() for sample in samples])
 
     @torch.no_grad()
     def judge_anchors(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
@@ -79,31 +91,71 @@ class DetectorTeacher:
         answer = self.model.roi_head._bbox_forward(x, rois)
         return answer['cls_score'], answer['bbox_pred']
 
+    def _own_inputs(self, inputs: Tensor, samples: SampleList | None) -> Tensor:
+        if next(self.model.parameters()).device != inputs.device:
+            self.model.to(inputs.device)
+        if self.same_normalisation:
+            return inputs
+        return renormalise(inputs, self.preprocessor, self.model.data_preprocessor, samples)
+
+
+def normalisation(preprocessor: torch.nn.Module) -> tuple[Tensor | float, Tensor | float, bool, float]:
+    """Mean, standard deviation, whether the order of channels is reversed, and the value of the padding.
+
+    A preprocessor without mean and standard deviation leaves the pixels as they are: mean 0, standard deviation 1.
+    That of a query-guided model holds the one of each image.
+    """
+    preprocessor = getattr(preprocessor, 'data_preprocessor', preprocessor)
+    return (
+        getattr(preprocessor, 'mean', 0.0),
+        getattr(preprocessor, 'std', 1.0),
+        getattr(preprocessor, '_channel_conversion', False),
+        getattr(preprocessor, 'pad_value', 0.0),
+    )
+
 
 def normalise_alike(student: torch.nn.Module, teacher: torch.nn.Module) -> bool:
-    """Whether two data preprocessors make the same of an image."""
-    same = all(torch.equal(getattr(student, k).cpu(), getattr(teacher, k).cpu()) for k in ('mean', 'std'))
-    return same and student._channel_conversion == teacher._channel_conversion
+    """Whether two data preprocessors make the same of an image and of the padding beside it."""
+    pairs = zip(normalisation(student), normalisation(teacher), strict=True)
+    return all(torch.as_tensor(a).tolist() == torch.as_tensor(b).tolist() for a, b in pairs)
 
 
-def renormalise(inputs: Tensor, student: torch.nn.Module, teacher: torch.nn.Module) -> Tensor:
-    """Bring images normalised by one data preprocessor to what another would make of them.
+def renormalise(
+    inputs: Tensor, student: torch.nn.Module, teacher: torch.nn.Module, samples: SampleList | None = None
+) -> Tensor:
+    """Bring images normalised by one data preprocessor to what another would make of them, padding included.
 
     Args:
-        inputs: (B, 3, H, W), padded after normalisation.
+        inputs: (B, 3, H, W), padded at the right and at the bottom, after normalisation.
         student: Preprocessor that made them, on their device.
         teacher: Preprocessor to follow, on their device.
+        samples: Their meta information with ``img_shape``, the size without padding. None: the last rows and columns
+            that hold the student's padding value alone are padding.
     """
-    pixels = inputs * student.std + student.mean
-    pixels = pixels.flip(1) if student._channel_conversion != teacher._channel_conversion else pixels
-    return (pixels - teacher.mean) / teacher.std
+    mean, std, flipped, pad_value = normalisation(student)
+    new_mean, new_std, new_flipped, new_pad_value = normalisation(teacher)
+    pixels = inputs * std + mean
+    pixels = pixels.flip(1) if flipped != new_flipped else pixels
+    images = (pixels - new_mean) / new_std
+    if samples is None:
+        # Counted from the last row or column: 1 as long as nothing but padding was seen.
+        empty = (inputs == pad_value).all(dim=1)
+        rows, columns = (empty.all(dim=dim).flip(1).cumprod(dim=1).flip(1).bool() for dim in (2, 1))
+        return images.masked_fill((rows[:, :, None] | columns[:, None])[:, None], new_pad_value)
+    for image, sample in zip(images, samples, strict=True):
+        height, width = sample.img_shape[:2]
+        image[:, height:] = new_pad_value
+        image[:, :, width:] = new_pad_value
+    return images
 
 
 @torch.no_grad()
-def feature_levels(model: TwoStageDetector) -> list[FeatureLevel]:
-    """What feature maps a detector gives to its heads, found out with one small blank image."""
-    size, training = 256, model.training
+def blank_image_features(model: BaseDetector, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """The feature maps that a detector in eval mode gives to its heads, of one image of ``size`` (height, width)."""
+    return model.extract_feat(next(model.parameters()).new_zeros(1, 3, *size))
+
+
+def feature_levels(model: BaseDetector, maps: tuple[Tensor, ...], height: int) -> list[FeatureLevel]:
+    """Name and describe a detector's feature maps of an image of that height."""
     name = 'neck' if model.with_neck else 'backbone'
-    maps = model.eval().extract_feat(next(model.parameters()).new_zeros(1, 3, size, size))
-    model.train(training)
-    return [FeatureLevel(f'{name}.{i}', x.shape[1], size // x.shape[2]) for i, x in enumerate(maps)]
+    return [FeatureLevel(f'{name}.{i}', x.shape[1], round(height / x.shape[2])) for i, x in enumerate(maps)]

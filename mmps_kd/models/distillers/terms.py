@@ -6,8 +6,6 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmps_kd.errors import UserError
-
 from ..detectors.person_search_rcnn import TrainOutputs
 from ..losses import UNLABELLED, fine_grained_mask
 from ..roi_heads import RoIOutputs
@@ -20,7 +18,7 @@ class TeacherOutputs:
 
     Attributes:
         features: Feature maps, each (B, C, H, W).
-        cls_scores: Objectness logits by level, (B, A, H, W).
+        cls_scores: Objectness logits by level, (B, A, H, W); (B, 2 A, H, W) of a head with softmax.
         bbox_preds: Deltas by level, (B, 4 A, H, W).
         roi_cls_score: (R, 2) logits on the student's RoIs.
         roi_bbox_pred: (R, 4) deltas on them.
@@ -34,23 +32,21 @@ class TeacherOutputs:
 
 
 class FeatureTerm(nn.Module):
-    """A loss between feature maps of one level; in mode ``fine_grained`` only near people."""
+    """A loss between feature maps of one stride; in mode ``fine_grained`` only near people."""
 
     def __init__(self, loss: dict, level: int, student: FeatureLevel, teacher: FeatureLevel) -> None:
         super().__init__()
-        if student.stride != teacher.stride:
-            raise UserError(f'a feature loss compares levels of one stride: student {student}, teacher {teacher}')
-        self.level = level
+        self.level, self.teacher_level = level, teacher.index
         channels = dict(student_channels=student.channels, teacher_channels=teacher.channels)
         self.loss = MODELS.build({**channels, **loss})
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the level's maps."""
-        return self.loss(student.features[self.level], teacher.features[self.level], self._mask(student))
+        return self.loss(student.features[self.level], teacher.features[self.teacher_level], self._mask(student))
 
     def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """||A(S) - T|| / ||T|| over the cells that count."""
-        theirs, mask = teacher.features[self.level].float(), self._mask(student)
+        theirs, mask = teacher.features[self.teacher_level].float(), self._mask(student)
         with torch.autocast(theirs.device.type, enabled=False):
             difference = self.loss.adapter(student.features[self.level].float()) - theirs
         cells = 1 if mask is None else mask[:, None]
@@ -80,15 +76,19 @@ class RPNClsTerm(HeadTerm):
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the sampled anchors' logits, averaged as the hard loss is."""
-        rpn = student.rpn
-        weight = torch.cat(rpn.label_weights, dim=1).flatten()
-        return self.loss(by_anchor(rpn.cls_scores, 1), by_anchor(teacher.cls_scores, 1), weight, rpn.avg_factor)
+        weight = torch.cat(student.rpn.label_weights, dim=1).flatten()
+        return self.loss(*self._logits(student, teacher), weight, student.rpn.avg_factor)
 
     def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean absolute difference of the sampled anchors' probability to be a person."""
         sampled = torch.cat(student.rpn.label_weights, dim=1).flatten() > 0
-        ours, theirs = (by_anchor(x.cls_scores, 1)[sampled].float().sigmoid() for x in (student.rpn, teacher))
+        ours, theirs = (foreground(logits[sampled]) for logits in self._logits(student, teacher))
         return (ours - theirs).abs().mean()
+
+    def _logits(self, student: TrainOutputs, teacher: TeacherOutputs) -> tuple[Tensor, Tensor]:
+        """(N, K) logits of all anchors: K = 1 for sigmoid, 2 for softmax, background last."""
+        size = student.rpn.cls_scores[0].numel() // student.rpn.label_weights[0].numel()
+        return by_anchor(student.rpn.cls_scores, size), by_anchor(teacher.cls_scores, size)
 
 
 class RPNBoxTerm(HeadTerm):
@@ -119,7 +119,7 @@ class RoIClsTerm(HeadTerm):
 
     def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean absolute difference of the RoIs' probability to be a person."""
-        ours, theirs = (x.float().softmax(dim=1)[:, 0] for x in (student.roi.cls_score, teacher.roi_cls_score))
+        ours, theirs = foreground(student.roi.cls_score), foreground(teacher.roi_cls_score)
         return (ours - theirs).abs().mean()
 
 
@@ -137,6 +137,9 @@ class RoIBoxTerm(HeadTerm):
         """Mean L2 distance of the positive RoIs' deltas."""
         positive = student.roi.bbox_weights[:, 0] > 0
         return mean_distance(student.roi.bbox_pred[positive], teacher.roi_bbox_pred[positive])
+
+
+HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
 
 
 class EmbeddingTerm(nn.Module):
@@ -163,6 +166,12 @@ def cosine_gap(roi: RoIOutputs, rows: Tensor) -> Tensor:
     """Mean of 1 - cosine between the labelled positive RoIs' embeddings and their rows of a table (L, D)."""
     labelled = roi.pids != UNLABELLED
     return 1 - (roi.embeddings[labelled] * rows[roi.pids[labelled]]).sum(dim=1).mean()
+
+
+def foreground(logits: Tensor) -> Tensor:
+    """(N,) probability to be a person, from one logit (sigmoid) or those of person and background (softmax)."""
+    logits = logits.float()
+    return logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 0]
 
 
 def mean_distance(ours: Tensor, theirs: Tensor) -> Tensor:

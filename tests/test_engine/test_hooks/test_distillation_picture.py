@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmps_kd.engine.hooks.distillation_picture import detect, picture_distillation
+from mmps_kd.engine.hooks.distillation_picture import picture_distillation
 from mmps_kd.visualization.people import GAP
 
 HINT = dict(at='backbone.0', loss=dict(type='FeatureImitationLoss'))
@@ -65,12 +65,13 @@ def test_without_a_feature_loss_there_is_no_heat_map(distil, batch):
 def test_the_teacher_detects_as_it_does_alone(distil, batch):
     student = distil(0, 7, HINT)
     data = student.data_preprocessor(batch, False)
-    features = student.teacher.extract_feat(data['inputs'][:1])
-    found = detect(student.teacher, features, data['data_samples'][:1])
+    (sample,) = student.teacher.predict(data['inputs'][:1], data['data_samples'][:1])
+    found = sample.pred_instances
     alone = student.teacher.model.val_step(copy.deepcopy(batch))[0].pred_instances
     assert len(found) > 0
     assert torch.allclose(found.bboxes, alone.bboxes, atol=1e-4)
     assert torch.allclose(found.scores, alone.scores, atol=1e-5)
+    assert 'pred_instances' not in data['data_samples'][0]
 
 
 def test_looking_changes_nothing(distil, batch):

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmps_kd.models.distillers import Diagnostics
 from mmps_kd.models.distillers.diagnostics import gradient_norms
+from mmps_kd.models.distillers.teacher import FeatureLevel
 from mmps_kd.models.distillers.terms import (
     EmbeddingTerm,
     FeatureTerm,
@@ -109,7 +110,7 @@ def test_its_own_teacher_is_no_distance_away(distiller, make_batch):
 
 
 def test_norms_and_gaps_are_those_of_fp32_under_autocast():
-    level = SimpleNamespace(channels=4, stride=16)
+    level = FeatureLevel('backbone.0', channels=4, stride=16)
     term = FeatureTerm(dict(type='FeatureImitationLoss', adapter='conv3x3_relu'), 0, level, level)
     generator = torch.Generator().manual_seed(0)
     x, theirs = torch.randn(2, 1, 4, 5, 5, generator=generator)
@@ -123,7 +124,7 @@ def test_norms_and_gaps_are_those_of_fp32_under_autocast():
 
 @pytest.mark.parametrize('mode', ['hint', 'fine_grained'])
 def test_feature_gap(mode):
-    level = SimpleNamespace(channels=2, stride=16)
+    level = FeatureLevel('backbone.0', channels=2, stride=16)
     term = FeatureTerm(dict(type='FeatureImitationLoss', mode=mode, adapter='conv1x1'), 0, level, level)
     theirs = torch.tensor([[3.0, 0.0], [4.0, 12.0]]).reshape(1, 2, 1, 2)  # cells (3, 4) and (0, 12)
     ours = torch.tensor([[3.0, 0.0], [4.0, 0.0]]).reshape(1, 2, 1, 2)
