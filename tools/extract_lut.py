@@ -44,8 +44,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def from_memory(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, dict]:
-    """Rows from the checkpoint's own table; no data is read."""
-    return rows_from_memory(read_checkpoint(args.checkpoint), args.checkpoint)
+    """Rows from the checkpoint's own table; annotations are read only for a checkpoint that names no identities."""
+    checkpoint, metainfo = read_checkpoint(args.checkpoint), None
+    if checkpoint['meta'].get('dataset_meta') is None:
+        metainfo = build_train_set(cfg).metainfo
+        print(f'{args.checkpoint} does not name its identities: those of the training set of {args.config} are taken')
+    return rows_from_memory(checkpoint, args.checkpoint, metainfo)
 
 
 def from_boxes(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, dict]:

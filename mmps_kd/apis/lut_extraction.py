@@ -28,12 +28,13 @@ def _as_tested(dataset: dict, pipeline: list[dict]) -> dict:
     return {**dataset, 'pipeline': pipeline, 'test_mode': True}
 
 
-def rows_from_memory(checkpoint: dict, name: str) -> tuple[Tensor, dict]:
+def rows_from_memory(checkpoint: dict, name: str, metainfo: dict | None = None) -> tuple[Tensor, dict]:
     """The teacher's own OIM table.
 
     Args:
         checkpoint: As read by :func:`read_checkpoint`.
         name: Its file, for messages.
+        metainfo: Of the config's training set, for a checkpoint of weights alone, which does not name its own.
 
     Returns:
         (L, D) float32 of unit length, and the ``metainfo`` of the teacher's training set.
@@ -47,7 +48,13 @@ def rows_from_memory(checkpoint: dict, name: str) -> tuple[Tensor, dict]:
         raise UserError(f'{name} has {len(tables)} OIM tables (loss_oim.lut), not one: use --source boxes')
     if tables[0].ndim != 2 or not tables[0].is_floating_point():
         raise UserError(f'{name} has an OIM table (loss_oim.lut) that holds no vectors: use --source boxes')
-    metainfo = checkpoint['meta'].get('dataset_meta')
+    if metainfo is not None and len(metainfo['identities']) != len(tables[0]):
+        raise UserError(
+            f'{name} does not say what identities it was trained on (meta.dataset_meta), and its OIM table has '
+            f'{len(tables[0])} rows where the training set of the config has {len(metainfo["identities"])} identities: '
+            'give the config that it was trained with, or use --source boxes'
+        )
+    metainfo = metainfo or checkpoint['meta'].get('dataset_meta')
     if not isinstance(metainfo, dict) or not _names_identities(metainfo, len(tables[0])):
         raise UserError(
             f'{name} does not say what identities it was trained on (meta.dataset_meta): use --source boxes'

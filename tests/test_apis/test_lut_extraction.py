@@ -37,6 +37,16 @@ def test_memory_that_gives_no_table(checkpoint, message):
         rows_from_memory(checkpoint, 't.pth')
 
 
+def test_memory_of_weights_alone_takes_the_identities_of_the_config():
+    checkpoint = dict(state_dict={KEY: torch.eye(2)}, meta={})
+    rows, metainfo = rows_from_memory(checkpoint, 't.pth', META['dataset_meta'])
+    assert rows.tolist() == [[1, 0], [0, 1]]
+    assert metainfo['identities'] == (5, 7)
+    three = dict(dataset_name='PRW', identities=(5, 7, 9))
+    with pytest.raises(UserError, match='has 2 rows where the training set of the config has 3 identities'):
+        rows_from_memory(checkpoint, 't.pth', three)
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), 0.0])
 def test_unit_rows_names_the_identity(value):
     with pytest.raises(UserError, match=r'identity p9 \(row 1\): because'):

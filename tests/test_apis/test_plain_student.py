@@ -63,3 +63,10 @@ def test_weights_that_do_not_fit(model_cfg, checkpoint):
     key = 'roi_head.reid_head.fc.weight'
     with pytest.raises(UserError, match=f's.pth does not fit the config: it lacks {key}'):
         load_student(Config(dict(model=model_cfg)), checkpoint(**{key: None}), 'cpu')
+
+
+def test_weights_alone(model_cfg, build_model, tmp_path):
+    trained = build_model(seed=3).state_dict()
+    torch.save({f'module.{key}': value for key, value in trained.items()}, tmp_path / 's.pth')
+    student = load_student(Config(dict(model=model_cfg)), tmp_path / 's.pth', 'cpu').state_dict()
+    assert all(torch.equal(student[key], value) for key, value in trained.items() if '.loss_oim.' not in key)

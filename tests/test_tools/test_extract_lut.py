@@ -131,6 +131,18 @@ def test_features(extract, cfg, tmp_path):
     assert torch.equal(table.rows, torch.eye(6, 9).flip(0))
 
 
+@pytest.mark.parametrize('source', ['memory', 'boxes'])
+def test_weights_alone(extract, teacher, tmp_path, source):
+    torch.save(torch.load(teacher, weights_only=True)['state_dict'], tmp_path / 'weights.pth')
+    tables = []
+    for name, checkpoint in (('whole', teacher), ('alone', tmp_path / 'weights.pth')):
+        out = tmp_path / f'{name}.safetensors'
+        assert extract(CONFIG, checkpoint, '--out', out, '--source', source) == 0
+        tables.append(load_lut(out))
+    assert torch.equal(tables[0].rows, tables[1].rows)
+    assert tables[0].pids_sha256 == tables[1].pids_sha256
+
+
 def test_row_never_written(extract, cfg, teacher, tmp_path):
     checkpoint = torch.load(teacher, weights_only=True)
     checkpoint['state_dict'][LUT_KEY][4] = 0
