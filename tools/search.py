@@ -26,10 +26,13 @@ def parse_args() -> argparse.Namespace:
         nargs=4,
         required=True,
         metavar=('X1', 'Y1', 'X2', 'Y2'),
-        help='around the person',
+        help='around the person, in pixels of the image as stored: a turn by EXIF is not in it',
     )
     parser.add_argument(
-        '--gallery', nargs='+', required=True, help='where to search: folders, images, videos, patterns in quotes'
+        '--gallery',
+        nargs='+',
+        required=True,
+        help='where to search: folders with all below them, images, videos, patterns in quotes',
     )
     parser.add_argument('--topk', type=int, default=10, help='people in the answer')
     parser.add_argument('--out', type=Path, required=True, help='folder for ranking.png and results.json')
@@ -69,6 +72,10 @@ def report(result: SearchResult, out: Path) -> None:
             print(f'  {scene.reason}', file=sys.stderr)
         if len(result.skipped) > LISTED:
             print(f'  and {len(result.skipped) - LISTED} more, see results.json', file=sys.stderr)
+    if result.turned:
+        names = ', '.join(Path(scene.name).name for scene in result.turned[:LISTED])
+        more = ', ...' if len(result.turned) > LISTED else ''
+        print(f'turned upright by EXIF, boxes in pixels as stored: {names}{more}', file=sys.stderr)
     print(f'{out / "ranking.png"}: {result.num_people} people in {result.num_scenes} scenes searched')
 
 

@@ -1,6 +1,6 @@
 """What an inferencer looks at: files, folders, patterns, arrays and videos, read one scene at a time."""
 
-import glob
+import fnmatch
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mmps_kd.datasets.image_files import decode_scene
+from mmps_kd.datasets.image_files import decode_upright, read_orientation
 from mmps_kd.errors import UserError
 
 from .videos import count_frames, video_frames
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.heic', '.heif')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 
 Input = str | os.PathLike | np.ndarray
-"""An image or video file, a folder of images, a pattern such as ``cam1/*.jpg``, or (H, W, 3) uint8 BGR."""
+"""An image or video file, a folder of them, a pattern such as ``cam1/*.jpg``, or (H, W, 3) uint8 BGR."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,20 +30,29 @@ class Scene:
         name: Absolute path; of a video's frame followed by ``#`` and its number, counted from 0; of an array
             ``array`` and its place in the list.
         stamp: Changes when the content does.
-        read: Gives (H, W, 3) uint8 BGR, pixels as stored, or raises ``DamagedImageError``. A frame can be read only
-            until the next one is asked for.
+        read: Gives (H, W, 3) uint8 BGR, turned upright by EXIF, or raises ``DamagedImageError``. A frame can be read
+            only until the next one is asked for.
     """
 
     name: str
     stamp: str
     read: Callable[[], np.ndarray]
 
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation of an image file, 1..8: how ``read`` turns it. 1, not at all, of arrays and frames."""
+        return read_orientation(self.name)
+
 
 class Scenes:
     """The scenes of some inputs, in order, each file once; they can be gone through several times.
 
-    A folder stands for the images directly in it, by name. ``len`` of it trusts the number of frames that a video's
-    header claims.
+    A folder stands for all images and videos below it, a pattern for those that fit it (``*``, ``?``, ``[abc]``, and
+    ``**`` for folders of any depth; a part that exists by its very name, such as ``[cam 2]``, stands for itself; the
+    suffix in upper or lower case). Both are in the order of their names, the files of a folder before its folders.
+    Hidden files and folders are left out. Links to folders are followed, and each folder is entered once. The pictures
+    that an inferencer wrote beside its ``results.json`` (``ranking.png``, ``vis``) are left out. ``len`` trusts the
+    number of frames that a video's header claims.
 
     Args:
         inputs: One or several.
@@ -81,7 +90,7 @@ class Scenes:
                 for number, read in video_frames(file, self.frame_stride):
                     yield Scene(f'{file}#{number}', stamp, read)
             else:
-                yield Scene(file, stamp, partial(decode_scene, file))
+                yield Scene(file, stamp, partial(decode_upright, file))
 
 
 def _require_image(image: np.ndarray) -> np.ndarray:
@@ -96,15 +105,56 @@ def _files(name: str) -> list[str]:
     if os.path.isfile(path):
         return [path]
     is_folder = os.path.isdir(path)
-    suffixes = IMAGE_SUFFIXES if is_folder else IMAGE_SUFFIXES + VIDEO_SUFFIXES
-    inside = os.listdir(path) if is_folder else glob.glob(path, recursive=True)
-    files = [os.path.join(path, file) for file in sorted(inside) if file.lower().endswith(suffixes)]
-    files = [file for file in files if os.path.isfile(file)]
+    root, *parts = Path(path, '**' if is_folder else '').parts
+    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+    files = dict.fromkeys(file for file in _expand(root, parts) if file.lower().endswith(suffixes))
     if not files and is_folder:
-        raise UserError(f'{name} holds no image')
+        raise UserError(f'{name} holds no image or video, nor do the folders below it')
     if not files:
         raise UserError(f'{name}: there is no such file or folder, and no image or video that fits it as a pattern')
-    return files
+    return list(files)
+
+
+def _expand(path: str, parts: list[str]) -> Iterator[str]:
+    """Files at a path that is continued by the parts of a pattern."""
+    if not parts:
+        if os.path.isfile(path):
+            yield path
+    elif parts[0] == '**':
+        for folder in _folders(path, set()):
+            yield from _expand(folder, parts[1:] or ['*'])
+    elif os.path.lexists(os.path.join(path, parts[0])):
+        yield from _expand(os.path.join(path, parts[0]), parts[1:])
+    elif os.path.isdir(path):
+        pattern = _lower_suffix(parts[0])
+        for name in _names(path):
+            if fnmatch.fnmatchcase(_lower_suffix(name), pattern):
+                yield from _expand(os.path.join(path, name), parts[1:])
+
+
+def _lower_suffix(name: str) -> str:
+    """A name that compares alike with ``.jpg`` and with ``.JPG``."""
+    stem, suffix = os.path.splitext(name)
+    return stem + suffix.lower()
+
+
+def _folders(path: str, entered: set[str]) -> Iterator[str]:
+    """A folder and all below it, each once whatever links lead to it."""
+    if os.path.isdir(path) and os.path.realpath(path) not in entered:
+        entered.add(os.path.realpath(path))
+        yield path
+        for name in _names(path):
+            yield from _folders(os.path.join(path, name), entered)
+
+
+def _names(folder: str) -> list[str]:
+    """What is in a folder, in order; without hidden files and an inferencer's own pictures."""
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise UserError(f'{folder} cannot be read: {error.strerror}') from None
+    pictures = ('ranking.png', 'vis') if 'results.json' in names else ()
+    return sorted(name for name in names if not name.startswith('.') and name not in pictures)
 
 
 def _is_video(file: str) -> bool:

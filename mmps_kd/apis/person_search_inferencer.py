@@ -10,6 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 from tqdm import tqdm
 
+from mmps_kd.datasets.image_files import read_orientation, stored_boxes, turned_size, upright_boxes
 from mmps_kd.errors import UserError
 from mmps_kd.gallery import GalleryIndex, People
 
@@ -18,8 +19,8 @@ from .named_configs import read_config
 from .pictures import picture_detections, picture_search
 from .ranking import rank_scenes
 from .reading import batches, read_one, read_scenes, require_some
-from .results import Detected, DetectionResult, SearchResult, Skipped
-from .scene_model import SceneModel
+from .results import Detected, DetectionResult, SearchResult, Skipped, Turned
+from .scene_model import SceneModel, require_inside
 
 SCORE_THR = 0.5
 """The field's threshold of the detections that take part in a search."""
@@ -31,6 +32,9 @@ class PersonSearchInferencer:
     A config of a :class:`PersonSearchDistiller` is used as its plain student; no file of a teacher is needed. Scenes
     that cannot be read are skipped and named in the result. Of a video every ``frame_stride``-th frame is a scene.
     Scenes of one size that follow each other are run ``batch_size`` at a time, which changes no answer.
+
+    Photographs are looked at and drawn upright, turned by their EXIF orientation. All boxes, given and returned, are in
+    pixels as stored, before that turn.
 
     Args:
         model: Config file, name of a config of the package, such as ``oim_r50_20e_cuhk-sysu``, or config.
@@ -65,7 +69,8 @@ class PersonSearchInferencer:
         """Find the people of scenes.
 
         Args:
-            images: Image and video files, folders, patterns such as ``cam1/*.jpg``, arrays (H, W, 3) uint8 BGR.
+            images: Image and video files, folders, patterns such as ``cam1/*.jpg``, arrays (H, W, 3) uint8 BGR; see
+                :class:`Scenes`.
             batch_size: Scenes that are run at a time.
             score_thr: Detections with a lower score are left out. The model is run with it where its own threshold
                 (``model.test_cfg.rcnn.score_thr``) is higher.
@@ -82,13 +87,13 @@ class PersonSearchInferencer:
         self.model.set_score_thr(score_thr)
         for scene, image, people in self._run(self._watch(scenes), batch_size, skipped):
             people = people[people.scores >= score_thr]
-            picture = picture_detections(image, people) if return_vis or folder else None
+            picture = picture_detections(image, people, scene.orientation) if return_vis or folder else None
             if folder:
                 name = f'{len(detected):05d}_{Path(scene.name).stem}.jpg'
                 Image.fromarray(picture).save(folder / 'vis' / name, quality=92)
             detected.append(Detected(scene.name, people, picture if return_vis else None))
         require_some(detected, skipped)
-        result = DetectionResult(detected, skipped)
+        result = DetectionResult(detected, skipped, find_turned([scene.name for scene in detected]))
         if folder:
             result.save(folder / 'results.json')
         return result
@@ -98,7 +103,7 @@ class PersonSearchInferencer:
 
         Args:
             image: Image file or array (H, W, 3) uint8 BGR.
-            boxes: (N, 4) or (4,) x1, y1, x2, y2 in its pixels.
+            boxes: (N, 4) or (4,) x1, y1, x2, y2 in its pixels as stored.
 
         Returns:
             (N, D) float32 of unit length: similarity is the dot product.
@@ -106,7 +111,7 @@ class PersonSearchInferencer:
         Raises:
             UserError: If the image cannot be read, or a box has no part in it.
         """
-        return self.model.embed(read_one(image)[1], np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+        return self._embed(*read_one(image), np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
 
     def search(
         self,
@@ -129,7 +134,7 @@ class PersonSearchInferencer:
 
         Args:
             query: Image file or array (H, W, 3) uint8 BGR.
-            query_bbox: x1, y1, x2, y2 of the person in its pixels.
+            query_bbox: x1, y1, x2, y2 of the person in its pixels as stored.
             gallery: Where to search; see :meth:`detect`.
             topk: People wanted.
             batch_size: Scenes that are run at a time.
@@ -146,7 +151,7 @@ class PersonSearchInferencer:
         require_positive(topk=topk, batch_size=batch_size)
         target, image = read_one(query)
         box = np.asarray(query_bbox, dtype=np.float64).reshape(4)
-        (embedding,) = self.model.embed(image, box[None])
+        (embedding,) = self._embed(target, image, box[None])
         folder = None if out_dir is None else make_folder(Path(out_dir))
         index = self.open_index(folder) if index is None else index
         scenes, skipped = Scenes(gallery, frame_stride), []
@@ -155,6 +160,7 @@ class PersonSearchInferencer:
         names = self._fill(index, scenes, target, batch_size, skipped)
         matches, num_people = rank_scenes(index, names, embedding, score_thr, topk)
         result = SearchResult(target.name, tuple(box.tolist()), matches, len(names), num_people, skipped)
+        result = replace(result, turned=find_turned([target.name, *(match.name for match in matches)]))
         if return_vis or folder:
             result = replace(result, picture=picture_search(image, result, scenes))
         if folder:
@@ -170,6 +176,12 @@ class PersonSearchInferencer:
         """
         path = None if folder is None else make_folder(Path(folder)) / f'gallery_{self.model.key[:8]}.npz'
         return GalleryIndex(path, self.model.key, self.model.score_thr)
+
+    def _embed(self, scene: Scene, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Describe people of a scene; their boxes (N, 4) are in pixels as stored, the image is upright."""
+        orientation, size = scene.orientation, image.shape[:2]
+        require_inside(boxes, turned_size(size, orientation))
+        return self.model.embed(image, upright_boxes(boxes, orientation, size))
 
     def _fill(
         self, index: GalleryIndex, scenes: Scenes, query: Scene, batch_size: int, skipped: list[Skipped]
@@ -199,15 +211,22 @@ class PersonSearchInferencer:
     def _run(
         self, scenes: Iterable[Scene], batch_size: int, skipped: list[Skipped]
     ) -> Iterator[tuple[Scene, np.ndarray, People]]:
-        """Read scenes and find their people; those that cannot be read are added to ``skipped``."""
+        """Read scenes and find their people, in pixels as stored; those that cannot be read go to ``skipped``."""
         for batch in batches(read_scenes(scenes, skipped), batch_size):
             found = self.model.detect([image for _, image in batch])
             for (scene, image), people in zip(batch, found, strict=True):
-                yield scene, image, people
+                boxes = stored_boxes(people.boxes, scene.orientation, image.shape[:2])
+                yield scene, image, replace(people, boxes=boxes)
 
     def _watch(self, scenes: Scenes) -> Iterable[Scene]:
         """Show how far it is."""
         return tqdm(scenes, total=len(scenes), unit='scene', disable=None if self.show_progress else True)
+
+
+def find_turned(names: Sequence[str]) -> list[Turned]:
+    """The scenes, each once, whose files have an EXIF orientation other than upright."""
+    found = [Turned(name, read_orientation(name)) for name in dict.fromkeys(names)]
+    return [scene for scene in found if scene.orientation != 1]
 
 
 def write_search(result: SearchResult, folder: Path) -> None:

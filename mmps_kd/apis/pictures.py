@@ -1,11 +1,13 @@
 """Pictures of what an inferencer found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
+from mmps_kd.datasets.image_files import read_orientation, upright_boxes
 from mmps_kd.gallery import People
 from mmps_kd.visualization import RankingPicture, draw_detections, draw_ranking
 
@@ -13,9 +15,19 @@ from .inputs import Scenes
 from .results import SearchResult
 
 
-def picture_detections(image: np.ndarray, people: People) -> np.ndarray:
-    """Draw a scene (H, W, 3) uint8 BGR with its people: (H', W', 3) uint8 RGB."""
-    found = InstanceData(bboxes=torch.from_numpy(people.boxes), scores=torch.from_numpy(people.scores))
+def picture_detections(image: np.ndarray, people: People, orientation: int = 1) -> np.ndarray:
+    """Draw a scene with its people.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, upright.
+        people: Their boxes in pixels as stored.
+        orientation: EXIF orientation of the scene.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+    """
+    boxes = upright_boxes(people.boxes, orientation, image.shape[:2])
+    found = InstanceData(bboxes=torch.from_numpy(boxes), scores=torch.from_numpy(people.scores))
     return draw_detections(to_rgb(image), found, None)
 
 
@@ -23,7 +35,7 @@ def picture_search(query: np.ndarray, result: SearchResult, gallery: Scenes) -> 
     """Draw a query and its matches.
 
     Args:
-        query: (H, W, 3) uint8 BGR.
+        query: (H, W, 3) uint8 BGR, upright.
         result: What was found.
         gallery: Where; the scenes that are shown are read again.
 
@@ -34,8 +46,17 @@ def picture_search(query: np.ndarray, result: SearchResult, gallery: Scenes) -> 
     images = {scene.name: to_rgb(scene.read()) for scene in gallery if scene.name in shown}
     title = f'{Path(result.query).name}: the {len(result.matches)} most similar of {result.num_people} people'
     title += f' in {result.num_scenes} scenes'
-    ranked = [RankingPicture(images[m.name], np.array(m.box), m.similarity, None, m.name) for m in result.matches]
-    return np.asarray(draw_ranking(to_rgb(query), np.array(result.query_box), title, ranked))
+    ranked = [
+        RankingPicture(images[m.name], _in_picture(m.box, m.name, images[m.name]), m.similarity, None, m.name)
+        for m in result.matches
+    ]
+    box = _in_picture(result.query_box, result.query, query)
+    return np.asarray(draw_ranking(to_rgb(query), box, title, ranked))
+
+
+def _in_picture(box: Sequence[float], name: str, image: np.ndarray) -> np.ndarray:
+    """A box (4,) in pixels of a scene as stored, in those of its upright image."""
+    return upright_boxes(np.array([box]), read_orientation(name), image.shape[:2])[0]
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

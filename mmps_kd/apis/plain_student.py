@@ -35,7 +35,7 @@ def load_student(cfg: Config, checkpoint: str | os.PathLike, device: str | torch
 
     Args:
         cfg: Config with ``model``.
-        checkpoint: Written by ``tools/train.py`` or ``publish_student.py``.
+        checkpoint: Trained weights, see :func:`read_checkpoint`.
         device: Where the model goes.
 
     Returns:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,27 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Turned:
+    """An image file that was looked at upright, though its pixels are stored otherwise; its boxes are as stored.
+
+    Attributes:
+        name: As :class:`Scene` names it.
+        orientation: EXIF orientation, 2..8.
+    """
+
+    name: str
+    orientation: int
+
+
+def _turned_to_dict(turned: list[Turned]) -> dict:
+    """What ``results.json`` says of turned images, if there are any."""
+    if not turned:
+        return {}
+    boxes = 'in pixels as stored: the EXIF orientation of the images in "turned" is not applied'
+    return dict(boxes=boxes, turned=[asdict(image) for image in turned])
+
+
 class JSONResult:
     """Something with a ``to_dict`` of plain values."""
 
@@ -41,7 +62,7 @@ class Detected(JSONResult):
 
     Attributes:
         name: As :class:`Scene` names it.
-        people: Boxes in original pixels, scores, embeddings.
+        people: Boxes in pixels as stored, scores, embeddings.
         picture: (H', W', 3) uint8 RGB; None if it was not asked for.
     """
 
@@ -61,15 +82,19 @@ class DetectionResult(JSONResult):
     Attributes:
         scenes: In the order of the inputs.
         skipped: Those that could not be read.
+        turned: Those with an EXIF orientation.
     """
 
     scenes: list[Detected]
     skipped: list[Skipped]
+    turned: list[Turned] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """Plain lists; embeddings are left out."""
         return dict(
-            scenes=[scene.to_dict() for scene in self.scenes], skipped=[asdict(scene) for scene in self.skipped]
+            scenes=[scene.to_dict() for scene in self.scenes],
+            skipped=[asdict(scene) for scene in self.skipped],
+            **_turned_to_dict(self.turned),
         )
 
 
@@ -79,7 +104,7 @@ class Match:
 
     Attributes:
         name: Scene, as :class:`Scene` names it.
-        box: x1, y1, x2, y2 in original pixels.
+        box: x1, y1, x2, y2 in pixels as stored.
         score: Of the detection, in 0..1.
         similarity: Dot product of the embeddings, in -1..1.
     """
@@ -102,6 +127,7 @@ class SearchResult(JSONResult):
         num_people: People found in them.
         skipped: Scenes that could not be read.
         picture: (H', W', 3) uint8 RGB, see :func:`draw_ranking`; None if it was not asked for.
+        turned: Of the query and the matches, the images with an EXIF orientation.
     """
 
     query: str
@@ -111,6 +137,7 @@ class SearchResult(JSONResult):
     num_people: int
     skipped: list[Skipped]
     picture: np.ndarray | None = None
+    turned: list[Turned] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         """``query``, ``gallery`` with what was skipped, and ``matches`` by rank, counted from 1."""
@@ -123,4 +150,5 @@ class SearchResult(JSONResult):
                 dict(rank=rank, **{**asdict(match), 'box': list(match.box)})
                 for rank, match in enumerate(self.matches, start=1)
             ],
+            **_turned_to_dict(self.turned),
         )

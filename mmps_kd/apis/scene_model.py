@@ -22,7 +22,7 @@ from .plain_student import load_student, plain_student
 
 
 class SceneModel:
-    """A model and its test pipeline, without the data set: scenes and boxes in original pixels go in.
+    """A model and its test pipeline, without the data set: scenes, upright, and boxes in their pixels go in.
 
     Attributes:
         key: Hash of model, weights and pipeline: what the answers depend on, beside the score threshold.
@@ -47,7 +47,8 @@ class SceneModel:
         # Scenes come in memory, and nothing is annotated.
         steps = [step for step in cfg.test_dataloader.dataset.pipeline if not step['type'].startswith('Load')]
         self.pipeline = Compose(steps)
-        parts = [file_sha256(checkpoint), repr(plain_student(cfg.model)), repr(steps)]
+        # The last part: indexes of earlier releases hold what was found in photographs as stored, lying on their side.
+        parts = [file_sha256(checkpoint), repr(plain_student(cfg.model)), repr(steps), 'images are turned upright']
         self.key = hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
     def set_score_thr(self, score_thr: float) -> None:

@@ -17,7 +17,7 @@ from mmps_kd.image_names import near_files
 from .annotations import Annotations
 from .annotations.structures import offsets_of, rare_identities
 from .box_faults import find_box_faults, mend_boxes, queries_outside, with_sizes
-from .image_files import DamagedImageError, read_sizes
+from .image_files import DamagedImageError, read_orientations, read_sizes
 from .sample_index import seeded_by_index
 
 ON_BAD_IMAGE = ('error', 'skip')
@@ -167,6 +167,13 @@ class BasePersonSearchDataset(BaseDetDataset):
             self._warn(f'{message}; skipped')
             people, sizes = people.of_images(~damaged), sizes[~damaged]
         people = with_sizes(people, sizes)
+        turned = people.image_names[read_orientations(Path(self.data_prefix['img']), people.image_names.tolist()) != 1]
+        if len(turned):
+            first = ', '.join(turned[:3]) + (', ...' if len(turned) > 3 else '')
+            self._warn(
+                f'{len(turned)} images are to be turned by EXIF ({first}): they are used as stored, and their boxes '
+                'must be in pixels as stored; tools/dataset_tools/check_dataset.py names all'
+            )
         faults = find_box_faults(people)
         for mask, what in (
             (faults.empty, 'dropped {} boxes of zero width or height'),

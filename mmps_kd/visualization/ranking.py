@@ -70,6 +70,7 @@ def draw_ranking(
         PIL image.
     """
     scene = _scene(query_image, query_box)
+    captions = _short_names([item.name for item in (*ranked, *missed)])
     step = CELL_WIDTH + MARGIN
     first = scene.width + 3 * MARGIN
     first_missed = first + len(ranked) * step + 2 * MARGIN
@@ -84,10 +85,10 @@ def draw_ranking(
     for index, item in enumerate(ranked):
         verdict, colour = _VERDICTS[item.is_match]
         caption = f'{index + 1}  {item.similarity:.2f}{verdict}'
-        _add_cell(canvas, first + index * step, item, caption, colour)
+        _add_cell(canvas, first + index * step, item, (caption, captions[item.name]), colour)
     for index, item in enumerate(missed):
         caption = 'not detected' if item.rank is None else f'rank {item.rank}'
-        _add_cell(canvas, first_missed + index * step, item, caption, AMBER)
+        _add_cell(canvas, first_missed + index * step, item, (caption, captions[item.name]), AMBER)
     if missed:
         line = first_missed - 3 * MARGIN // 2
         pen.line((line, HEADER, line, HEADER + CELL_HEIGHT + CAPTION), MUTED, 1)
@@ -102,12 +103,14 @@ def _scene(image: np.ndarray, box: np.ndarray) -> Image.Image:
     return scene
 
 
-def _add_cell(canvas: Image.Image, x: int, item: RankingPicture | MissedPicture, caption: str, colour: Colour) -> None:
-    """Put a person and what there is to say below into the strip."""
+def _add_cell(
+    canvas: Image.Image, x: int, item: RankingPicture | MissedPicture, lines: tuple[str, str], colour: Colour
+) -> None:
+    """Put a person and two lines of caption into the strip."""
     pen = ImageDraw.Draw(canvas)
     canvas.paste(_cell(item.image, item.box, colour), (x, HEADER))
-    pen.text((x, HEADER + CELL_HEIGHT + 4), caption, colour, font(14, bold=True))
-    pen.text((x, HEADER + CELL_HEIGHT + 22), _shorten(item.name), MUTED, font(12))
+    pen.text((x, HEADER + CELL_HEIGHT + 4), lines[0], colour, font(14, bold=True))
+    pen.text((x, HEADER + CELL_HEIGHT + 22), lines[1], MUTED, font(12))
 
 
 def _cell(image: np.ndarray, box: np.ndarray, colour: Colour) -> Image.Image:
@@ -127,6 +130,9 @@ def _cell(image: np.ndarray, box: np.ndarray, colour: Colour) -> Image.Image:
     return cell
 
 
-def _shorten(name: str, limit: int = 17) -> str:
-    name = Path(name).name
-    return name if len(name) <= limit else '…' + name[1 - limit :]
+def _short_names(names: Sequence[str], limit: int = 17) -> dict[str, str]:
+    """Captions of images: the file's name; with its folder where two images have the same."""
+    files = {name: Path(name).name for name in names}
+    if len(set(files.values())) < len(files):
+        files = {name: '/'.join(Path(name).parts[-2:]) for name in files}
+    return {name: file if len(file) <= limit else '…' + file[1 - limit :] for name, file in files.items()}

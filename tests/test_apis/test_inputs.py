@@ -5,6 +5,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from mmps_kd.apis.inputs import Scenes
 from mmps_kd.errors import UserError
@@ -26,6 +27,103 @@ def folder(tmp_path):
 
 def values(inputs):
     return [int(scene.read()[0, 0, 0]) for scene in Scenes(inputs)]
+
+
+@pytest.fixture
+def cameras(tmp_path):
+    """One image in the folder, others in folders of cameras."""
+    names = ['z.png', 'cam1/a.png', 'cam1/B.JPG', '[cam 2]/a.png', '[cam 2]/day 1/a.PNG', 'c/a.png', 'm/a.png']
+    hidden = ['._z.png', '.trash/a.png', 'cam1/._a.png']
+    for name in (*names, *hidden):
+        (tmp_path / 'g' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'g' / name).write_bytes(cv2.imencode('.png', picture(5))[1].tobytes())
+    return tmp_path / 'g'
+
+
+def names_of(inputs, folder):
+    return [scene.name.removeprefix(f'{folder}/') for scene in Scenes(inputs)]
+
+
+ALL = ['z.png', '[cam 2]/a.png', '[cam 2]/day 1/a.PNG', 'c/a.png', 'cam1/B.JPG', 'cam1/a.png', 'm/a.png']
+
+
+def test_a_folder_stands_for_what_is_below_it_but_for_hidden_files(cameras):
+    assert names_of(cameras, cameras) == ALL
+    assert names_of([cameras / 'm', cameras], cameras) == ['m/a.png', *ALL[:-1]]
+
+
+def test_each_folder_is_entered_once_whatever_links_lead_to_it(cameras, tmp_path):
+    (cameras / 'cam1/up').symlink_to(cameras)
+    (cameras / 'm/self').symlink_to('.')
+    assert names_of(cameras, cameras) == ALL
+    assert names_of(f'{cameras}/**/*.png', cameras) == [name for name in ALL if name != 'cam1/B.JPG']
+    (tmp_path / 'elsewhere').mkdir()
+    (cameras / 'c/a.png').rename(tmp_path / 'elsewhere/b.png')
+    (cameras / 'n').symlink_to(tmp_path / 'elsewhere')
+    assert names_of(cameras, cameras) == [name for name in ALL if name != 'c/a.png'] + ['n/b.png']
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'expected'),
+    [
+        ('[cam 2]/*.png', ['[cam 2]/a.png']),
+        ('[cam 2]/**/*.png', ['[cam 2]/a.png', '[cam 2]/day 1/a.PNG']),
+        ('[cm]/[a-z].png', ['c/a.png', 'm/a.png']),
+        ('*/a.png', ['[cam 2]/a.png', 'c/a.png', 'cam1/a.png', 'm/a.png']),
+        ('*/[cam 2]/*.png', []),
+        ('**/[cam 2]/*.png', ['[cam 2]/a.png']),
+        ('**/*.jpg', ['cam1/B.JPG']),
+        ('**', ALL),
+        ('*.png', ['z.png']),
+        ('.trash/*.png', ['.trash/a.png']),
+    ],
+)
+def test_patterns(cameras, pattern, expected):
+    if not expected:
+        with pytest.raises(UserError, match='no image or video that fits it as a pattern'):
+            Scenes(f'{cameras}/{pattern}')
+    else:
+        assert names_of(f'{cameras}/{pattern}', cameras) == expected
+
+
+def test_earlier_results_in_the_gallery_are_no_input(cameras):
+    for folder in (cameras, cameras / 'report'):
+        (folder / 'vis').mkdir(parents=True)
+        for name in ('results.json', 'ranking.png', 'vis/0.jpg'):
+            (folder / name).touch()
+    (cameras / 'm/ranking.png').touch()
+    assert names_of(cameras, cameras) == [*ALL, 'm/ranking.png']
+
+
+def test_a_folder_that_cannot_be_read_is_named(cameras, monkeypatch):
+    listdir = os.listdir
+
+    def refuse(path):
+        if path.endswith('cam1'):
+            raise PermissionError(13, 'Permission denied')
+        return listdir(path)
+
+    monkeypatch.setattr(os, 'listdir', refuse)
+    with pytest.raises(UserError, match='g/cam1 cannot be read: Permission denied'):
+        Scenes(cameras)
+
+
+def test_videos_below_a_folder_are_inputs(cameras):
+    (cameras / 'cam1/v.MP4').touch()
+    assert names_of(cameras, cameras) == [*ALL[:-1], 'cam1/v.MP4#0', 'm/a.png']
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_photographs_are_read_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
+    (scene,) = Scenes(tmp_path / 'a.png')
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / 'a.png'))
+    assert np.array_equal(scene.read()[..., ::-1], upright)
+    assert scene.orientation == orientation
+    assert [scene.orientation for scene in Scenes(pixels)] == [1]
 
 
 def test_a_folder_stands_for_its_images_by_name(folder):

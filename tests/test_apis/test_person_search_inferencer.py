@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmps_kd.apis import PersonSearchInferencer, Skipped
 from mmps_kd.datasets.image_files import DamagedImageError, decode_scene
@@ -219,3 +220,105 @@ def test_search_runs_scenes_again_for_a_lower_threshold(inferencer, strict, gall
     again = strict.search(query, BOX, gallery, score_thr=0, out_dir=tmp_path)
     assert sum(runs) == 9
     assert again.to_dict() == inferencer.search(query, BOX, gallery, score_thr=0).to_dict()
+
+
+# Photographs with an EXIF orientation
+
+
+UNTURN = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: np.rot90(image, -1),
+}
+"""What a camera stores that notes this orientation, for an upright image."""
+
+
+def stored_box(box, orientation, height, width):
+    """By hand: where a box of the upright image lies in what is stored."""
+    x1, y1, x2, y2 = box
+    return {
+        1: (x1, y1, x2, y2),
+        2: (width - x2, y1, width - x1, y2),
+        3: (width - x2, height - y2, width - x1, height - y1),
+        4: (x1, height - y2, x2, height - y1),
+        5: (y1, x1, y2, x2),
+        6: (y1, width - x2, y2, width - x1),
+        7: (height - y2, width - x2, height - y1, width - x1),
+        8: (height - y2, x1, height - y1, x2),
+    }[orientation]
+
+
+@pytest.fixture
+def photographs(gallery, tmp_path):
+    """One image as eight cameras may store it; the folder, and the upright image (H, W, 3) in BGR."""
+    upright = decode_scene(first(gallery))
+    folder = tmp_path / 'photographs'
+    folder.mkdir()
+    for orientation, unturn in UNTURN.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.ascontiguousarray(unturn(upright[..., ::-1]))).save(folder / f'{orientation}.png', exif=exif)
+    return folder, upright
+
+
+def test_photographs_are_looked_at_upright_and_boxes_are_as_stored(inferencer, photographs, tmp_path):
+    folder, upright = photographs
+    size = upright.shape[:2]
+    (expected,) = inferencer.detect(upright, score_thr=0, return_vis=True).scenes
+    found = inferencer.detect(folder, score_thr=0, batch_size=8, return_vis=True, out_dir=tmp_path / 'out')
+    (given,) = inferencer.embed(upright, BOX)
+    for orientation, scene in enumerate(found.scenes, start=1):
+        boxes = [stored_box(box, orientation, *size) for box in expected.people.boxes]
+        assert scene.people.boxes == pytest.approx(np.array(boxes), abs=1e-2)
+        assert scene.people.embeddings == pytest.approx(expected.people.embeddings, abs=1e-4)
+        (described,) = inferencer.embed(scene.name, stored_box(BOX, orientation, *size))
+        assert described == pytest.approx(given, abs=1e-4)
+        assert np.abs(scene.picture.astype(int) - expected.picture).mean() < 0.5
+    written = json.loads((tmp_path / 'out/results.json').read_text())
+    assert written['boxes'].startswith('in pixels as stored')
+    assert written['turned'] == [dict(name=f'{folder}/{i}.png', orientation=i) for i in range(2, 9)]
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6, 7])
+def test_search_with_a_turned_query(inferencer, photographs, gallery, orientation, tmp_path):
+    folder, upright = photographs
+    box = stored_box(BOX, orientation, *upright.shape[:2])
+    query = folder / f'{orientation}.png'
+    expected = inferencer.search(upright, BOX, gallery, score_thr=0, topk=3, return_vis=True)
+    result = inferencer.search(query, box, gallery, score_thr=0, topk=3, return_vis=True, out_dir=tmp_path / 'out')
+    assert result.query_box == box
+    assert [match.name for match in result.matches] == [match.name for match in expected.matches]
+    assert [m.similarity for m in result.matches] == pytest.approx([m.similarity for m in expected.matches], abs=1e-4)
+    below_title = slice(40, None)
+    assert np.abs(result.picture[below_title, :300].astype(int) - expected.picture[below_title, :300]).max() <= 2
+    assert [image.orientation for image in result.turned] == [orientation] * (orientation != 1)
+    wide, high = upright.shape[1::-1] if orientation in (1, 3) else upright.shape[:2]
+    with pytest.raises(UserError, match=f'box 900 0 990 9 has no part in the image of {wide}x{high} pixels'):
+        inferencer.search(query, [900, 0, 990, 9], gallery)
+
+
+def test_matches_in_turned_photographs_are_shown_upright(inferencer, photographs):
+    folder, upright = photographs
+    straight = inferencer.search(upright, BOX, folder / '1.png', score_thr=0, topk=3, return_vis=True)
+    for orientation in range(2, 9):
+        turned = inferencer.search(upright, BOX, folder / f'{orientation}.png', score_thr=0, topk=3, return_vis=True)
+        boxes = [stored_box(match.box, orientation, *upright.shape[:2]) for match in straight.matches]
+        assert np.array([match.box for match in turned.matches]) == pytest.approx(np.array(boxes), abs=1e-2)
+        captions = slice(290, None)
+        pictures = [np.delete(p, np.r_[captions], axis=0).astype(int) for p in (straight.picture, turned.picture)]
+        assert np.abs(pictures[0] - pictures[1]).mean() < 0.5
+
+
+def test_images_of_one_name_in_folders_of_cameras(inferencer, gallery, tmp_path):
+    for camera, path in zip(('cam1', '[cam 2]'), sorted(gallery.iterdir()), strict=False):
+        (tmp_path / 'cameras' / camera).mkdir(parents=True)
+        shutil.copy(path, tmp_path / 'cameras' / camera / '0001.jpg')
+    result = inferencer.search(first(gallery), BOX, tmp_path / 'cameras', score_thr=0)
+    assert {match.name for match in result.matches} == {
+        f'{tmp_path}/cameras/{camera}/0001.jpg' for camera in ('cam1', '[cam 2]')
+    }

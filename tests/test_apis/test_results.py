@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from mmps_kd.apis import Detected, DetectionResult, Match, SearchResult, Skipped
+from mmps_kd.apis import Detected, DetectionResult, Match, SearchResult, Skipped, Turned
 from mmps_kd.gallery import People
 
 LOST = Skipped('b.jpg', 'b.jpg is damaged')
@@ -32,3 +32,10 @@ def test_search(tmp_path):
             dict(rank=2, name='c.jpg', box=[0, 0, 1, 1], score=1, similarity=-1),
         ],
     )
+
+
+def test_turned_images_are_named():
+    result = SearchResult('q.jpg', (5, 6, 7, 8), [], 2, 9, [], turned=[Turned('q.jpg', 6)]).to_dict()
+    assert result['turned'] == [dict(name='q.jpg', orientation=6)]
+    assert result['boxes'].startswith('in pixels as stored')
+    assert DetectionResult([], [], [Turned('a.jpg', 3)]).to_dict()['turned'] == [dict(name='a.jpg', orientation=3)]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmdet.registry import DATASETS
 from mmengine.logging import MMLogger
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmps_kd.datasets import CustomPersonSearchDataset
@@ -81,6 +82,17 @@ def test_an_image_without_a_header_can_be_skipped_in_training(write: Callable, l
     assert boxes_of(dataset) == {'0.jpg': [[5, 5, 25, 35]]}
     assert dataset.metainfo['identities'] == (1,)  # 8 is nowhere to be seen
     assert 'CustomPersonSearchDataset (train): 1 of 2 images cannot be read, first 1.jpg; skipped' in log.text
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_turned_images_are_named_at_the_start(write: Callable, log, split: str):
+    root = write(*((image, 5, 5, 20, 30, 1) for image in range(5)), num_images=5)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for image in (0, 1, 3, 4):
+        Image.fromarray(NOISE).save(root / f'images/{image}.jpg', exif=exif)
+    assert len(build(root, split)) == 5
+    assert '4 images are to be turned by EXIF (0.jpg, 1.jpg, 3.jpg, ...): they are used as stored' in log.text
 
 
 def truncate(path: Path) -> None:

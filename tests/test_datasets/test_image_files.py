@@ -1,14 +1,23 @@
 """Image files of every kind, sound and damaged."""
 
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmps_kd.datasets import LoadScene
-from mmps_kd.datasets.image_files import decode_scene, read_sizes, stored_size
+from mmps_kd.datasets.image_files import (
+    decode_upright,
+    read_orientation,
+    read_sizes,
+    stored_boxes,
+    stored_size,
+    turned_size,
+    upright_boxes,
+)
 from mmps_kd.errors import UserError
 
 RGB = np.zeros((60, 80, 3), np.uint8)
@@ -69,14 +78,103 @@ def test_other_kinds_become_bgr_of_8_bits(tmp_path: Path, name: str, kind: str, 
         np.testing.assert_allclose(image[5, 5].astype(int), corner, atol=3)
 
 
+def exif(orientation: int, order: str = '<') -> bytes:
+    """An EXIF block with one entry beside the orientation."""
+    entries = struct.pack(f'{order}HHI4sHHIHH', 0x010F, 2, 4, b'abc', 0x0112, 3, 1, orientation, 0)
+    return struct.pack(f'{order}2sHIH', b'II' if order == '<' else b'MM', 42, 8, 2) + entries + bytes(4)
+
+
+def save_turned(path: Path, rgb: np.ndarray, orientation: int, order: str = '<') -> None:
+    block, options = exif(orientation, order), {}
+    if path.suffix == '.jpg':
+        block, options = b'Exif\0\0' + block, dict(quality=100, subsampling=0)
+    elif path.suffix == '.webp':
+        options = dict(lossless=True)
+    elif path.suffix == '.tif':  # Pillow takes its own kind of block alone
+        block = Image.Exif()
+        block[0x0112] = orientation
+    Image.fromarray(rgb).save(path, exif=block, **options)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_pixels_stay_as_stored_whatever_exif_says(tmp_path: Path, orientation: int):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(RGB).save(tmp_path / 'a.jpg', exif=exif, quality=100, subsampling=0)
-    image = decode_scene(tmp_path / 'a.jpg')
+def test_training_sees_pixels_as_stored_whatever_exif_says(tmp_path: Path, orientation: int, suffix: str):
+    path = tmp_path / f'a{suffix}'
+    save_turned(path, RGB, orientation)
+    image = LoadScene()(dict(img_path=str(path)))['img']
     np.testing.assert_allclose(image[..., ::-1].astype(int), RGB, atol=6)
-    assert stored_size(tmp_path / 'a.jpg') == (60, 80)
+    assert stored_size(path) == (60, 80)
+    assert read_orientation(path) == orientation
+
+
+# Where a box of columns 1 and 2 and row 0 goes, in an image that is stored with 5 columns and 3 rows; by hand.
+UPRIGHT = {
+    1: (1, 0, 3, 1),
+    2: (2, 0, 4, 1),
+    3: (2, 2, 4, 3),
+    4: (1, 2, 3, 3),
+    5: (0, 1, 1, 3),
+    6: (2, 1, 3, 3),
+    7: (2, 2, 3, 4),
+    8: (0, 2, 1, 4),
+}
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.webp', '.tif'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_boxes_follow_the_pixels(tmp_path: Path, orientation: int, suffix: str):
+    stored = np.zeros((3, 5, 3), np.uint8)
+    stored[0, 1], stored[0, 2] = (255, 0, 0), (0, 255, 0)
+    save_turned(tmp_path / f'a{suffix}', stored, orientation, '>')
+    image = decode_upright(tmp_path / f'a{suffix}')
+    x1, y1, x2, y2 = UPRIGHT[orientation]
+    marked = np.zeros(image.shape[:2], bool)
+    marked[y1:y2, x1:x2] = True
+    np.testing.assert_array_equal(image.any(axis=2), marked)
+    np.testing.assert_array_equal(
+        image[..., ::-1], np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f'a{suffix}')))
+    )
+    boxes, size = np.float32([[1, 0, 3, 1]]), image.shape[:2]
+    assert upright_boxes(boxes, orientation, size).tolist() == [list(UPRIGHT[orientation])]
+    assert stored_boxes(np.float32([UPRIGHT[orientation]]), orientation, size).tolist() == boxes.tolist()
+    assert turned_size(size, orientation) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    'block',
+    [
+        b'',
+        b'rubbish',
+        exif(6)[:4],
+        exif(6)[:20],
+        exif(0),
+        exif(9),
+        b'XX' + exif(6)[2:],
+        struct.pack('<2sHI', b'II', 42, 4_000_000_000) + exif(6)[8:],
+        struct.pack('<2sHIH', b'II', 42, 8, 60_000) + bytes(100),
+    ],
+)
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp'])
+def test_damaged_exif_blocks_are_ignored(tmp_path: Path, block: bytes, suffix: str, recwarn):
+    path = tmp_path / f'a{suffix}'
+    save_turned(path, RGB, 6)
+    content = path.read_bytes()
+    assert read_orientation(path) == 6
+    start = content.index(exif(6))
+    path.write_bytes(content[:start] + block.ljust(len(exif(6)), b'\0') + content[start + len(exif(6)) :])
+    assert read_orientation(path) == 1
+    if suffix != '.png':  # its checksum is wrong now
+        assert decode_upright(path).shape == (60, 80, 3)
+    assert not recwarn.list
+
+
+def test_files_without_exif(tmp_path: Path):
+    for name in ('a.jpg', 'a.png', 'a.webp', 'a.tif', 'a.bmp', 'a.gif'):
+        Image.fromarray(RGB).save(tmp_path / name)
+        assert read_orientation(tmp_path / name) == 1
+    (tmp_path / 'empty.jpg').touch()
+    (tmp_path / 'cut.jpg').write_bytes(b'\xff\xd8\xff\xe1\xff\xffExif')
+    assert [read_orientation(tmp_path / name) for name in ('empty.jpg', 'cut.jpg', 'absent.jpg', '.')] == [1] * 4
 
 
 @pytest.mark.parametrize('content', DAMAGED.values(), ids=DAMAGED)

@@ -141,6 +141,7 @@ def test_everything_wrong_is_found_once(check, bad):
         ('both', 'identity in training and test', 'identity 1'),
     }
     assert len(report['findings']) == 18
+    assert 'to be turned by EXIF, their boxes must be in pixels as stored: turned.jpg' in lines
     problems = [line for line in lines if line.startswith(('train: ', 'test: ', 'both: '))]
     assert len(problems) == 8 and lines[-1] == '8 problems'
     assert any('fine.jpg: box outside its image: dropped: [80.0, 5.0, 90.0, 25.0]' in line for line in problems)
@@ -270,3 +271,16 @@ def test_ctrl_c_stops_at_once_and_writes_nothing(tmp_path):
     assert done.stderr.splitlines()[-1] == 'stopped: nothing is reported'
     assert 'Traceback' not in done.stderr and not (tmp_path / 'report.json').exists()
     assert int(done.stdout.split()[-2]) < 400
+
+
+def test_a_damaged_exif_block_is_no_damaged_image(check, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = 'Maker of cameras'
+    content = as_bytes(tmp_path / 't.jpg', exif=exif)
+    start = content.index(b'Exif') + 6
+    files = {f'{i}.jpg': content[: start + 8 + i] + b'\xff' * 9 + content[start + 17 + i :] for i in range(0, 20, 3)}
+    people = [(name, 5, 5, 10, 20, 1) for name in files]
+    write_custom(tmp_path / 'data', files, people, [])
+    code, lines, _ = check('custom', tmp_path / 'data', '--split', 'train')
+    assert code == 0 and lines[-1] == 'no problems'

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmps_kd.models.distillers import load_lut
 
@@ -114,3 +115,16 @@ def test_damaged_image_is_named(run, config, tmp_path):
     image.write_bytes(image.read_bytes()[:-50])
     error = run('dataset_tools/export_crops.py', config, tmp_path / 'crops')
     assert error.startswith(f'error: {image} cannot be read as an image: it is truncated')
+
+
+def test_crops_of_turned_images_are_upright(run, config, tmp_path):
+    path = tmp_path / 'data/images/a/x.jpg'
+    stored = cv2.imread(str(path)).astype(int)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # by 90 degrees clockwise
+    Image.open(path).save(path, exif=exif, quality=100, subsampling=0)
+    row = export(run, config, tmp_path / 'crops')[0]
+    assert [float(row[key]) for key in ('x1', 'y1', 'x2', 'y2')] == [10, 20, 22, 50]
+    crop = cv2.imread(str(tmp_path / 'crops' / row['file'])).astype(int)
+    assert crop.shape == (12, 30, 3)
+    assert np.abs(crop - np.rot90(stored[20:50, 10:22], -1)).mean() < 3

@@ -60,3 +60,11 @@ def test_boxes_at_the_edge_and_thinner_than_a_pixel(box):
     row = RankingPicture(grey(), np.array(box), 0.1, False, 'x' * 40)
     picture = draw_ranking(grey(), np.array(box), 't', [row])
     assert picture.size[0] == FIRST + STEP
+
+
+def test_captions_name_the_folder_where_files_have_the_same_name():
+    def draw(*names):
+        return np.asarray(draw_ranking(grey(), BOX, 't', [RankingPicture(grey(), BOX, 0.9, None, n) for n in names]))
+
+    assert not np.array_equal(draw('/g/cam1/a.jpg', '/g/cam2/a.jpg'), draw('/g/cam3/a.jpg', '/g/cam4/a.jpg'))
+    assert np.array_equal(draw('/g/cam1/a.jpg', '/g/cam2/b.jpg'), draw('a.jpg', 'b.jpg'))

@@ -11,8 +11,10 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 from terminaltables import AsciiTable
 
-from mmps_kd.datasets.checks import LAYOUTS, FolderReport, Layout, check_folder
+from mmps_kd.datasets.checks import LAYOUTS, TURNED, FolderReport, Layout, check_folder
 from mmps_kd.errors import UserError, run_tool
+
+LISTED = 20
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,6 +76,9 @@ def print_report(report: FolderReport, layout: Layout) -> None:
         rows.append([split, 'PROBLEM' if serious else 'note', what, number, example.file])
     if len(rows) > 1:
         print(AsciiTable(rows).table)
+    if turned := [finding.file for finding in report.findings if finding.what == TURNED]:
+        names = ', '.join(turned[:LISTED]) + (f' and {len(turned) - LISTED} more' if len(turned) > LISTED else '')
+        print(f'to be turned by EXIF, their boxes must be in pixels as stored: {names}')
     for problem in report.problems:
         print(f'{problem.split}: {problem.file}: {problem.what}{problem.detail and ": "}{problem.detail}')
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mmps_kd.apis.box_embeddings import images_with_identities
 from mmps_kd.apis.lut_extraction import build_train_set
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
-from mmps_kd.datasets.image_files import decode_scene
+from mmps_kd.datasets.image_files import decode_scene, read_orientation, turn_upright
 from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.losses import UNLABELLED
@@ -46,18 +46,18 @@ def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
 
 
 def write_crops(dataset: BasePersonSearchDataset, out: Path) -> Iterator[list]:
-    """Write image after image; yields the index's row of each crop."""
+    """Write image after image, people upright; yields the index's row of each crop, its box in pixels as stored."""
     identities = dataset.metainfo['identities']
     for i in tqdm(images_with_identities(dataset), desc='cropping', unit='image', disable=None):
         info = dataset.get_data_info(i)
-        image = decode_scene(info['img_path'])
+        image, orientation = decode_scene(info['img_path']), read_orientation(info['img_path'])
         stem = Path(info['img_name']).with_suffix('').as_posix().replace('/', '_')
         for k, person in enumerate(info['instances']):
             if person['pid'] == UNLABELLED:
                 continue
             identity = identities[person['pid']]
             file = f'{identity}/{stem}_{k}.jpg'
-            mmcv.imwrite(crop(image, person['bbox']), str(out / file))
+            mmcv.imwrite(turn_upright(crop(image, person['bbox']), orientation), str(out / file))
             yield [file, identity, info['img_name'], *person['bbox']]
 
 

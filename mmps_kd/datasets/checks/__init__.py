@@ -2,6 +2,7 @@
 
 from .findings import Finding
 from .folder import FolderReport, check_folder
+from .images import TURNED
 from .official import LAYOUTS, Layout
 
-__all__ = ['LAYOUTS', 'Finding', 'FolderReport', 'Layout', 'check_folder']
+__all__ = ['LAYOUTS', 'TURNED', 'Finding', 'FolderReport', 'Layout', 'check_folder']

@@ -8,12 +8,11 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from mmps_kd.datasets.image_files import DamagedImageError, decode_scene
+from mmps_kd.datasets.image_files import DamagedImageError, decode_scene, read_orientation
 
 from .findings import Finding
 
-_ORIENTATION = 0x0112  # EXIF
-_AS_STORED = (None, 0, 1)
+TURNED = 'EXIF says to turn it: read as stored'
 _USUAL_MODES = ('RGB', 'P')
 
 
@@ -54,7 +53,7 @@ def _peculiarities(path: Path) -> Iterator[tuple[str, str]]:
     """
     try:
         with Image.open(path) as image:
-            turn, frames = image.getexif().get(_ORIENTATION), getattr(image, 'n_frames', 1)
+            frames = getattr(image, 'n_frames', 1)
             image.load()
     except Image.UnidentifiedImageError:
         return  # OpenCV reads it
@@ -64,5 +63,5 @@ def _peculiarities(path: Path) -> Iterator[tuple[str, str]]:
         yield 'not RGB of 8 bits: converted', f'mode {image.mode}'
     if frames > 1:
         yield 'animated: the first picture is taken', f'{frames} pictures'
-    if turn not in _AS_STORED:
-        yield 'EXIF says to turn it: read as stored', f'orientation {turn}'
+    if (orientation := read_orientation(path)) != 1:
+        yield TURNED, f'orientation {orientation}'

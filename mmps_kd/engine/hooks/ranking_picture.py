@@ -71,5 +71,5 @@ def _title(image_name: str, query: int, ranked: RankedBoxes, missed: list[tuple]
 
 
 def read_scene(path: str | Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, turned as training sees it."""
+    """(H, W, 3) uint8 RGB, pixels as stored, as evaluation sees it."""
     return np.ascontiguousarray(decode_scene(path)[..., ::-1])
