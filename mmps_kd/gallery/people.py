@@ -45,6 +45,14 @@ def rank_people(embeddings: np.ndarray, query: np.ndarray, topk: int) -> tuple[n
         (K,) int64 indices, most similar first, of equally similar ones the one listed first; (K,) similarities, the
         dot products.
     """
-    similarities = embeddings @ query
-    order = np.argsort(-similarities, kind='stable')[:topk]
+    similarities = np.einsum('nd,d->n', embeddings, query)
+    order = top_indices(similarities, topk)
     return order, similarities[order]
+
+
+def top_indices(values: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the ``count`` largest values (N,), or of all: largest first, of equal ones the first."""
+    candidates = np.arange(len(values))
+    if count < len(values):
+        candidates = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    return candidates[np.argsort(-values[candidates], kind='stable')[:count]]
