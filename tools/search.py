@@ -1,17 +1,29 @@
-"""Search for a person, given by a box in an image, in a folder of images or a video."""
+"""Search for a person, given by a box in an image, in a folder of images or a video.
+
+Several boxes, after one --query or after several, show one person; with --each every box is a search of its own.
+"""
 
 import argparse
+import re
 import signal
 import sys
 from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmps_kd.apis import PersonSearchInferencer, SearchResult
+from mmps_kd.apis import PersonSearchInferencer, SearchResult, read_match
 from mmps_kd.apis.named_configs import read_config
-from mmps_kd.errors import run_tool
+from mmps_kd.errors import UserError, run_tool
 
 LISTED = 10
+
+
+class InOrder(argparse.Action):
+    """Collect --query and --box in ``queries``, in the order in which they are given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, values: str | list, _: str) -> None:
+        """Append the option's name and value."""
+        args.queries = [*getattr(args, 'queries', []), (self.dest, values)]
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,14 +31,25 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, or name of one that comes with the package')
     parser.add_argument('checkpoint', help='trained weights, of a plain or a distilled model')
-    parser.add_argument('--query', required=True, help='image with the person')
+    parser.add_argument(
+        '--query',
+        action=InOrder,
+        required=True,
+        metavar='IMAGE',
+        help='image with the person, frame of a video such as cam.mp4#250, or a match of an earlier search such as '
+        'results.json#3, which has its box; repeat it for more images of the same person',
+    )
     parser.add_argument(
         '--box',
+        action=InOrder,
         type=float,
         nargs=4,
-        required=True,
         metavar=('X1', 'Y1', 'X2', 'Y2'),
-        help='around the person, in pixels of the image as stored: a turn by EXIF is not in it',
+        help='around the person in the --query before it, in pixels as stored: a turn by EXIF is not in it; repeat it '
+        'for more boxes of the same person',
+    )
+    parser.add_argument(
+        '--each', action='store_true', help='search for each box by itself; the answers are in OUT/1, OUT/2, ...'
     )
     parser.add_argument(
         '--gallery',
@@ -35,6 +58,7 @@ def parse_args() -> argparse.Namespace:
         help='where to search: folders with all below them, images, videos, patterns in quotes',
     )
     parser.add_argument('--topk', type=int, default=10, help='people in the answer')
+    parser.add_argument('--min-similarity', type=float, help='least similarity of people in the answer, -1 to 1')
     parser.add_argument('--out', type=Path, required=True, help='folder for ranking.png and results.json')
     parser.add_argument(
         '--index-dir',
@@ -55,6 +79,35 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def pair_boxes(options: list[tuple[str, str | list[float]]]) -> list[tuple[str, list[list[float]]]]:
+    """Query images, each with its boxes, from --query and --box in the order given.
+
+    Raises:
+        UserError: If images and boxes do not fit together, or a results file does not have the match.
+    """
+    images = [image for option, image in options if option == 'query']
+    if options[0][0] == 'box' and len(images) > 1:
+        raise UserError('--box comes before the first --query: give the boxes of each image after its --query')
+    boxes, own = [[] for _ in images], -1
+    for option, value in options:
+        if option == 'query':
+            own += 1
+        else:
+            boxes[max(own, 0)].append(value)  # the box of a single image may come first
+    for own, image in enumerate(images):
+        match = re.fullmatch(r'(.+\.json)(?:#(\d+))?', image)
+        if match and not match[2]:
+            raise UserError(f'{image} needs the rank of a match: write {image}#1 for the first')
+        if match and boxes[own]:
+            raise UserError(f'{image} has its own box: leave out --box')
+        if match:
+            earlier = read_match(match[1], int(match[2]))
+            images[own], boxes[own] = earlier.name, [list(earlier.box)]
+        elif not boxes[own]:
+            raise UserError(f'--query {image} has no box: write --box X1 Y1 X2 Y2 after it')
+    return list(zip(images, boxes, strict=True))
+
+
 def interrupt(number: int, frame: object) -> None:
     """Stop at a signal as at Ctrl-C; a shell may have started this process with Ctrl-C ignored."""
     raise KeyboardInterrupt(signal.Signals(number))
@@ -65,6 +118,8 @@ def report(result: SearchResult, out: Path) -> None:
     for rank, match in enumerate(result.matches, start=1):
         box = ' '.join(f'{x:.0f}' for x in match.box)
         print(f'{rank:3d}  similarity {match.similarity:.3f}  score {match.score:.2f}  box {box}  {match.name}')
+    if not result.matches:
+        print(f'not found: nobody has a similarity of at least {result.min_similarity:g}')
     if result.skipped:
         total = result.num_scenes + len(result.skipped)
         print(f'skipped {len(result.skipped)} of {total} scenes:', file=sys.stderr)
@@ -82,6 +137,11 @@ def report(result: SearchResult, out: Path) -> None:
 def main() -> None:
     """Search."""
     args = parse_args()
+    queries = pair_boxes(args.queries)
+    searches = {args.out: queries}
+    if args.each:
+        singles = [(image, box) for image, boxes in queries for box in boxes]
+        searches = {args.out / str(number): [single] for number, single in enumerate(singles, start=1)}
     cfg = read_config(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     inferencer = PersonSearchInferencer(cfg, args.checkpoint, args.device)
@@ -89,21 +149,26 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
-        result = inferencer.search(
-            args.query,
-            args.box,
-            args.gallery,
-            args.topk,
-            batch_size=args.batch_size,
-            score_thr=args.score_thr,
-            frame_stride=args.frame_stride,
-            index=index,
-            out_dir=args.out,
-        )
+        for image, boxes in queries if args.each else ():
+            inferencer.embed(image, boxes)  # a bad query stops here, not after the searches before it
+        for out, query in searches.items():
+            images, boxes = zip(*query, strict=True)
+            result = inferencer.search(
+                images,
+                boxes,
+                args.gallery,
+                args.topk,
+                min_similarity=args.min_similarity,
+                batch_size=args.batch_size,
+                score_thr=args.score_thr,
+                frame_stride=args.frame_stride,
+                index=index,
+                out_dir=out,
+            )
+            report(result, out)
     except KeyboardInterrupt as stopped:
         print(f'\n{index.path} keeps {len(index)} scenes: the same command goes on from there', file=sys.stderr)
         sys.exit(128 + stopped.args[0])
-    report(result, args.out)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,16 @@
 """What tools and notebooks call."""
 
 from .person_search_inferencer import PersonSearchInferencer
-from .results import Detected, DetectionResult, Match, SearchResult, Skipped, Turned
+from .results import Detected, DetectionResult, Match, QueryBox, SearchResult, Skipped, Turned, read_match
 
-__all__ = ['Detected', 'DetectionResult', 'Match', 'PersonSearchInferencer', 'SearchResult', 'Skipped', 'Turned']
+__all__ = [
+    'Detected',
+    'DetectionResult',
+    'Match',
+    'PersonSearchInferencer',
+    'QueryBox',
+    'SearchResult',
+    'Skipped',
+    'Turned',
+    'read_match',
+]

@@ -13,13 +13,14 @@ import numpy as np
 from mmps_kd.datasets.image_files import decode_upright, read_orientation
 from mmps_kd.errors import UserError
 
-from .videos import count_frames, video_frames
+from .videos import count_frames, read_frame, video_frames
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.heic', '.heif')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 
 Input = str | os.PathLike | np.ndarray
-"""An image or video file, a folder of them, a pattern such as ``cam1/*.jpg``, or (H, W, 3) uint8 BGR."""
+"""An image or video file, a frame of a video such as ``cam1.mp4#250``, a folder of images and videos, a pattern such as
+``cam1/*.jpg``, or (H, W, 3) uint8 BGR."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +86,11 @@ class Scenes:
             stamp = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
             yield Scene(name, stamp, partial(np.asarray, image))
         for file in self.files:
-            stamp = _stamp(file)
-            if _is_video(file):
+            video, frame = _split_frame(file)
+            stamp = _stamp(video)
+            if frame is not None:
+                yield Scene(file, stamp, partial(read_frame, video, frame))
+            elif _is_video(file):
                 for number, read in video_frames(file, self.frame_stride):
                     yield Scene(f'{file}#{number}', stamp, read)
             else:
@@ -104,6 +108,9 @@ def _files(name: str) -> list[str]:
     path = os.path.abspath(os.path.expanduser(name))
     if os.path.isfile(path):
         return [path]
+    video, frame = _split_frame(path)
+    if frame is not None and os.path.isfile(video):
+        return [f'{video}#{frame}']
     is_folder = os.path.isdir(path)
     root, *parts = Path(path, '**' if is_folder else '').parts
     suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
@@ -159,6 +166,12 @@ def _names(folder: str) -> list[str]:
 
 def _is_video(file: str) -> bool:
     return file.lower().endswith(VIDEO_SUFFIXES)
+
+
+def _split_frame(name: str) -> tuple[str, int | None]:
+    """A video and the number of a frame, from a name such as ``cam1.mp4#250``; any other name and None."""
+    video, _, number = name.rpartition('#')
+    return (video, int(number)) if _is_video(video) and number.isdecimal() else (name, None)
 
 
 def _stamp(file: str) -> str:

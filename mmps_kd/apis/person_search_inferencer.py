@@ -16,10 +16,10 @@ from mmps_kd.gallery import GalleryIndex, People
 
 from .inputs import Input, Scene, Scenes
 from .named_configs import read_config
-from .pictures import picture_detections, picture_search
+from .pictures import join_queries, picture_detections, picture_search
 from .ranking import rank_scenes
 from .reading import batches, read_one, read_scenes, require_some
-from .results import Detected, DetectionResult, SearchResult, Skipped, Turned
+from .results import Detected, DetectionResult, QueryBox, SearchResult, Skipped, Turned
 from .scene_model import SceneModel, require_inside
 
 SCORE_THR = 0.5
@@ -115,11 +115,12 @@ class PersonSearchInferencer:
 
     def search(
         self,
-        query: Input,
-        query_bbox: np.ndarray | Sequence[float],
+        query: Input | Sequence[Input],
+        query_bbox: np.ndarray | Sequence,
         gallery: Input | Sequence[Input],
         topk: int = 10,
         *,
+        min_similarity: float | None = None,
         batch_size: int = 1,
         score_thr: float = SCORE_THR,
         frame_stride: int = 1,
@@ -129,14 +130,20 @@ class PersonSearchInferencer:
     ) -> SearchResult:
         """Find the people of a gallery that are most similar to a given one.
 
-        If the query's own image is in the gallery, it is not searched. What is computed is in the index, also after
+        Several boxes, in one image or in several, show one person: the query is the mean of their embeddings, brought
+        to unit length. To search for several people, call this once for each, with one index: no image is run twice.
+
+        If a query image is in the gallery, it is not searched. What is computed is in the index, also after
         an exception such as ``KeyboardInterrupt``.
 
         Args:
-            query: Image file or array (H, W, 3) uint8 BGR.
-            query_bbox: x1, y1, x2, y2 of the person in its pixels as stored.
+            query: Image file, frame of a video such as ``cam1.mp4#250``, or array (H, W, 3) uint8 BGR; or a list of
+                them.
+            query_bbox: x1, y1, x2, y2 of the person in its pixels as stored, (4,), or (N, 4) for several boxes; for a
+                list of images a list with the box or boxes of each.
             gallery: Where to search; see :meth:`detect`.
             topk: People wanted.
+            min_similarity: Least similarity of the people wanted, in -1..1; it may be that there is nobody.
             batch_size: Scenes that are run at a time.
             score_thr: Detections with a lower score take no part. Scenes that the index has from a run with a higher
                 threshold are run again.
@@ -146,23 +153,40 @@ class PersonSearchInferencer:
             out_dir: Write ``results.json`` and ``ranking.png`` there.
 
         Raises:
-            UserError: If there is nothing to read or to search, the box has no part in the query, or nobody is found.
+            UserError: If there is nothing to read or to search, a box has no part in its image, images and boxes do
+                not fit together, or nobody is detected.
         """
         require_positive(topk=topk, batch_size=batch_size)
-        target, image = read_one(query)
-        box = np.asarray(query_bbox, dtype=np.float64).reshape(4)
-        (embedding,) = self._embed(target, image, box[None])
+        if min_similarity is not None and not -1 <= min_similarity <= 1:
+            raise UserError(f'min_similarity must be in -1..1, not {min_similarity}')
+        shown = [(*read_one(image), boxes) for image, boxes in pair_queries(query, query_bbox)]
+        embedding = fuse(np.concatenate([self._embed(*query) for query in shown]))
         folder = None if out_dir is None else make_folder(Path(out_dir))
         index = self.open_index(folder) if index is None else index
         scenes, skipped = Scenes(gallery, frame_stride), []
         index.lower_score_thr(min(self.model.score_thr, max(score_thr, 0)))
         self.model.set_score_thr(index.score_thr)
-        names = self._fill(index, scenes, target, batch_size, skipped)
-        matches, num_people = rank_scenes(index, names, embedding, score_thr, topk)
-        result = SearchResult(target.name, tuple(box.tolist()), matches, len(names), num_people, skipped)
-        result = replace(result, turned=find_turned([target.name, *(match.name for match in matches)]))
+        names = self._fill(index, scenes, [scene for scene, _, _ in shown], batch_size, skipped)
+        least = -np.inf if min_similarity is None else min_similarity
+        matches, num_people = rank_scenes(index, names, embedding, score_thr, topk, least)
+        queries = [QueryBox(scene.name, tuple(box)) for scene, _, boxes in shown for box in boxes.tolist()]
+        result = SearchResult(
+            query=queries[0].name,
+            query_box=queries[0].box,
+            matches=matches,
+            num_scenes=len(names),
+            num_people=num_people,
+            skipped=skipped,
+            queries=queries if len(queries) > 1 else (),
+            min_similarity=min_similarity,
+            turned=find_turned([*(query.name for query in queries), *(match.name for match in matches)]),
+        )
         if return_vis or folder:
-            result = replace(result, picture=picture_search(image, result, scenes))
+            upright = [
+                (image, upright_boxes(boxes, scene.orientation, image.shape[:2])) for scene, image, boxes in shown
+            ]
+            image, boxes = join_queries(upright)
+            result = replace(result, picture=picture_search(image, result, scenes, boxes))
         if folder:
             write_search(result, folder)
         return result
@@ -184,14 +208,14 @@ class PersonSearchInferencer:
         return self.model.embed(image, upright_boxes(boxes, orientation, size))
 
     def _fill(
-        self, index: GalleryIndex, scenes: Scenes, query: Scene, batch_size: int, skipped: list[Skipped]
+        self, index: GalleryIndex, scenes: Scenes, queries: Sequence[Scene], batch_size: int, skipped: list[Skipped]
     ) -> list[str]:
-        """Run the scenes that the index lacks; returns the names of all that could be read."""
-        names = []
+        """Run the scenes that the index lacks; returns the names of all that could be read, without the queries."""
+        names, own = [], {identity(query) for query in queries}
 
         def missing() -> Iterator[Scene]:
             for scene in self._watch(scenes):
-                if (scene.name, scene.stamp) != (query.name, query.stamp):
+                if identity(scene) not in own:
                     names.append(scene.name)
                     if not index.has(scene.name, scene.stamp):
                         yield scene
@@ -227,6 +251,44 @@ def find_turned(names: Sequence[str]) -> list[Turned]:
     """The scenes, each once, whose files have an EXIF orientation other than upright."""
     found = [Turned(name, read_orientation(name)) for name in dict.fromkeys(names)]
     return [scene for scene in found if scene.orientation != 1]
+
+
+def identity(scene: Scene) -> tuple[str, str]:
+    """Equal for two scenes that are the same image; an array's name is its place in a list."""
+    return '' if scene.name.startswith('array ') else scene.name, scene.stamp
+
+
+def pair_queries(query: Input | Sequence[Input], query_bbox: np.ndarray | Sequence) -> list[tuple[Input, np.ndarray]]:
+    """Query images, each with its boxes (N, 4) float64; see :meth:`PersonSearchInferencer.search`.
+
+    Raises:
+        UserError: If there is not a box for each image, or one is not four numbers.
+    """
+    if not isinstance(query, list | tuple):
+        query, query_bbox = [query], [query_bbox]
+    elif len(query) == 1 and len(query_bbox) == 4 and np.isscalar(query_bbox[0]):
+        query_bbox = [query_bbox]
+    if not 0 < len(query) == len(query_bbox):
+        raise UserError(f'{len(query)} query images, but boxes for {len(query_bbox)}: give each image its box or boxes')
+    pairs = []
+    for image, given in zip(query, query_bbox, strict=True):
+        try:
+            boxes = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            boxes = np.empty(0)
+        boxes = boxes[None] if boxes.ndim == 1 else boxes
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
+            raise UserError(f'a query box must be x1, y1, x2, y2, several of them (N, 4), not {given}')
+        pairs.append((image, boxes))
+    return pairs
+
+
+def fuse(embeddings: np.ndarray) -> np.ndarray:
+    """The query of a person that several boxes show: the mean of embeddings (N, D), brought to unit length."""
+    if len(embeddings) == 1:
+        return embeddings[0]
+    mean = embeddings.mean(axis=0)
+    return mean / np.linalg.norm(mean)
 
 
 def write_search(result: SearchResult, folder: Path) -> None:

@@ -31,32 +31,54 @@ def picture_detections(image: np.ndarray, people: People, orientation: int = 1) 
     return draw_detections(to_rgb(image), found, None)
 
 
-def picture_search(query: np.ndarray, result: SearchResult, gallery: Scenes) -> np.ndarray:
+def picture_search(query: np.ndarray, result: SearchResult, gallery: Scenes, query_boxes: np.ndarray) -> np.ndarray:
     """Draw a query and its matches.
 
     Args:
-        query: (H, W, 3) uint8 BGR, upright.
+        query: (H, W, 3) uint8 BGR, upright; of several images as :func:`join_queries` joins them.
         result: What was found.
         gallery: Where; the scenes that are shown are read again.
+        query_boxes: (N, 4) x1, y1, x2, y2 in pixels of ``query``.
 
     Returns:
         (H', W', 3) uint8 RGB.
     """
     shown = {match.name for match in result.matches}
     images = {scene.name: to_rgb(scene.read()) for scene in gallery if scene.name in shown}
-    title = f'{Path(result.query).name}: the {len(result.matches)} most similar of {result.num_people} people'
-    title += f' in {result.num_scenes} scenes'
+    title = Path(result.query).name
+    if result.queries:
+        title += f' ({len(result.queries)} boxes of one person)'
+    title += f': the {len(result.matches)} most similar of {result.num_people} people in {result.num_scenes} scenes'
+    if result.min_similarity is not None:
+        title += f', similarity at least {result.min_similarity:g}'
     ranked = [
         RankingPicture(images[m.name], _in_picture(m.box, m.name, images[m.name]), m.similarity, None, m.name)
         for m in result.matches
     ]
-    box = _in_picture(result.query_box, result.query, query)
-    return np.asarray(draw_ranking(to_rgb(query), box, title, ranked))
+    return np.asarray(draw_ranking(to_rgb(query), query_boxes, title, ranked))
 
 
 def _in_picture(box: Sequence[float], name: str, image: np.ndarray) -> np.ndarray:
     """A box (4,) in pixels of a scene as stored, in those of its upright image."""
     return upright_boxes(np.array([box]), read_orientation(name), image.shape[:2])[0]
+
+
+def join_queries(queries: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Put query images (H, W, 3) uint8 BGR side by side.
+
+    Args:
+        queries: Images, each with its boxes (N, 4).
+
+    Returns:
+        The joined image and all boxes in its pixels.
+    """
+    joined = np.full((max(len(image) for image, _ in queries), 0, 3), 255, dtype=np.uint8)
+    moved = []
+    for image, boxes in queries:
+        moved.append(boxes + np.array([joined.shape[1], 0] * 2))
+        below = ((0, len(joined) - len(image)), (0, 0), (0, 0))
+        joined = np.concatenate([joined, np.pad(image, below, constant_values=255)], axis=1)
+    return joined, np.concatenate(moved)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

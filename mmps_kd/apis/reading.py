@@ -20,7 +20,7 @@ def read_one(image: Input) -> tuple[Scene, np.ndarray]:
     """
     scenes = Scenes(image)
     if len(scenes) > 1:
-        raise UserError(f'{image} stands for {len(scenes)} images: give one')
+        raise UserError(f'{image} stands for {len(scenes)} images: give one, of a video a frame such as cam1.mp4#250')
     (scene,) = scenes
     return scene, scene.read()
 

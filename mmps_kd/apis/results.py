@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from mmps_kd.errors import UserError
 from mmps_kd.gallery import People
 
 
@@ -115,18 +117,33 @@ class Match:
     similarity: float
 
 
+@dataclass(frozen=True)
+class QueryBox:
+    """A box that shows the person of a query.
+
+    Attributes:
+        name: Image, as :class:`Scene` names it.
+        box: x1, y1, x2, y2 in its pixels.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class SearchResult(JSONResult):
     """The people of a gallery that are most similar to a query.
 
     Attributes:
-        query: Scene of the query.
+        query: Scene of the query, of several boxes that of the first.
         query_box: x1, y1, x2, y2 in its pixels.
-        matches: Most similar first.
+        matches: Most similar first; empty if nobody is similar enough.
         num_scenes: Scenes searched.
         num_people: People found in them.
         skipped: Scenes that could not be read.
         picture: (H', W', 3) uint8 RGB, see :func:`draw_ranking`; None if it was not asked for.
+        queries: All boxes that show the person, if there are several; otherwise empty.
+        min_similarity: Least similarity of a match; None if there was no limit.
         turned: Of the query and the matches, the images with an EXIF orientation.
     """
 
@@ -137,12 +154,20 @@ class SearchResult(JSONResult):
     num_people: int
     skipped: list[Skipped]
     picture: np.ndarray | None = None
+    queries: Sequence[QueryBox] = ()
+    min_similarity: float | None = None
     turned: list[Turned] = field(default_factory=list)
 
     def to_dict(self) -> dict:
-        """``query``, ``gallery`` with what was skipped, and ``matches`` by rank, counted from 1."""
+        """``query``, ``gallery`` with what was skipped, and ``matches`` by rank, counted from 1.
+
+        ``queries`` and ``min_similarity`` are there if they were given.
+        """
+        queries = [dict(name=query.name, box=list(query.box)) for query in self.queries]
         return dict(
             query=dict(name=self.query, box=list(self.query_box)),
+            **(dict(queries=queries) if queries else {}),
+            **({} if self.min_similarity is None else dict(min_similarity=self.min_similarity)),
             gallery=dict(
                 scenes=self.num_scenes, people=self.num_people, skipped=[asdict(scene) for scene in self.skipped]
             ),
@@ -152,3 +177,27 @@ class SearchResult(JSONResult):
             ],
             **_turned_to_dict(self.turned),
         )
+
+
+def read_match(path: str | os.PathLike, rank: int) -> Match:
+    """A match of an earlier search, whose image and box can be the next query.
+
+    Args:
+        path: ``results.json`` of a search.
+        rank: Counted from 1.
+
+    Raises:
+        UserError: If the file cannot be read, is of no search, or does not have that match.
+    """
+    try:
+        matches = [
+            Match(match['name'], tuple(map(float, match['box'])), match['score'], match['similarity'])
+            for match in json.loads(Path(path).read_text())['matches']
+        ]
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}') from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f'{path} is not the results.json of a search') from None
+    if not 1 <= rank <= len(matches):
+        raise UserError(f'{path} has {len(matches)} matches, none of rank {rank}; ranks are counted from 1')
+    return matches[rank - 1]

@@ -44,6 +44,18 @@ def video_frames(path: str, stride: int) -> Iterator[tuple[int, Callable[[], np.
         yield number, partial(_fail, f'{path} ends early: {number} of the {claimed} frames it claims can be read')
 
 
+def read_frame(path: str, number: int) -> np.ndarray:
+    """One frame of a video, (H, W, 3) uint8 BGR; the frames before it are decoded, too.
+
+    Raises:
+        DamagedImageError: If the video does not have it, or it cannot be decoded.
+    """
+    for last, read in video_frames(path, 1):
+        if last == number:
+            return read()
+    _fail(f'{path} has no frame {number}: its last one is {last}, counted from 0')
+
+
 def _claimed(video: cv2.VideoCapture) -> int:
     """Frames by the file's header; 0 where it does not say."""
     return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)

@@ -82,6 +82,38 @@ class SearchGraph(nn.Module):
         return boxes[kept], scores[kept]
 
 
+class EmbedGraph(nn.Module):
+    """A trained model as one function from an image and boxes in it to embeddings, without its detector.
+
+    The numbers are those of ``model.roi_head.embed``.
+
+    Args:
+        model: Left as it is.
+    """
+
+    def __init__(self, model: PersonSearchRCNN) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        roi_head = self.model.roi_head
+        roi_head.bbox_roi_extractor = RoIFeatures(roi_head.bbox_roi_extractor)
+        # What detects, and what is for training.
+        self.model.rpn_head = roi_head.bbox_head = roi_head.reid_head.loss_oim = None
+
+    def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Embed people.
+
+        Args:
+            image: (H, W, 3) uint8 BGR, resized as the test pipeline does.
+            boxes: (N, 4) float32 x1, y1, x2, y2 in pixels of ``image``; none is allowed.
+
+        Returns:
+            (N, D) float32 of unit length.
+        """
+        x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
+        roi_head = self.model.roi_head
+        return roi_head.reid_head(roi_head._reid_feats(x, rois_and_spare(boxes, image.shape[:2])))[:-1]
+
+
 def require_plain_nms(model: PersonSearchRCNN) -> None:
     """Refuse what the operator :func:`nms` does not do."""
     rcnn = model.roi_head.test_cfg

@@ -61,7 +61,7 @@ def draw_ranking(
 
     Args:
         query_image: (H, W, 3) uint8 RGB scene of the query.
-        query_box: (4,) x1, y1, x2, y2 in its pixels, framed in blue.
+        query_box: (4,) x1, y1, x2, y2 in its pixels, framed in blue; (N, 4) for several.
         title: Text above the strip.
         ranked: Most similar first; matches are framed in green, others in red, in grey where nobody knows.
         missed: Shown behind a line, framed in amber.
@@ -99,7 +99,8 @@ def _scene(image: np.ndarray, box: np.ndarray) -> Image.Image:
     """The whole scene at the strip's height, the person framed."""
     factor = CELL_HEIGHT / image.shape[0]
     scene = Image.fromarray(image).resize((round(image.shape[1] * factor), CELL_HEIGHT), Image.LANCZOS)
-    ImageDraw.Draw(scene).rectangle(list(np.asarray(box) * factor), outline=BLUE, width=FRAME - 1)
+    for corners in np.atleast_2d(box) * factor:
+        ImageDraw.Draw(scene).rectangle(list(corners), outline=BLUE, width=FRAME - 1)
     return scene
 
 

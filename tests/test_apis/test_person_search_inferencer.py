@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmps_kd.apis import PersonSearchInferencer, Skipped
+from mmps_kd.apis import PersonSearchInferencer, Skipped, read_match
 from mmps_kd.datasets.image_files import DamagedImageError, decode_scene
 from mmps_kd.errors import UserError
 
@@ -92,12 +92,115 @@ def test_the_query_image_itself_is_not_searched(inferencer, gallery):
         inferencer.search(first(gallery), BOX, first(gallery))
 
 
+OTHER = [0, 0, 50, 100]
+
+
+def expected_ranking(inferencer, query, gallery, topk):
+    """Names and similarities, the slow way."""
+    found = inferencer.detect(gallery, score_thr=0).scenes
+    rows = [(scene.name, float(row @ query)) for scene in found for row in scene.people.embeddings]
+    return sorted(rows, key=lambda row: -row[1])[:topk]
+
+
+@pytest.mark.parametrize('form', ['one image', 'array', 'list', 'list of lists'])
+def test_several_boxes_are_one_person(inferencer, gallery, tmp_path, form):
+    one, two, *rest = sorted(gallery.iterdir())
+    same_image = form in ('one image', 'array')
+    query, boxes = {
+        'one image': (one, [BOX, OTHER]),
+        'array': (one, np.array([BOX, OTHER])),
+        'list': ([one, two], [BOX, OTHER]),
+        'list of lists': ([one, two], [[BOX], [OTHER]]),
+    }[form]
+    embeddings = [inferencer.embed(one, BOX)[0], inferencer.embed(one if same_image else two, OTHER)[0]]
+    mean = (embeddings[0] + embeddings[1]) / np.linalg.norm(embeddings[0] + embeddings[1])
+    result = inferencer.search(query, boxes, gallery, topk=4, score_thr=0, out_dir=tmp_path)
+    ranking = expected_ranking(inferencer, mean, [two, *rest] if same_image else rest, 4)
+    assert [match.name for match in result.matches] == [name for name, _ in ranking]
+    assert [match.similarity for match in result.matches] == pytest.approx([value for _, value in ranking], abs=1e-5)
+    written = json.loads((tmp_path / 'results.json').read_text())
+    assert written['query'] == dict(name=str(one), box=BOX)
+    second = str(one if same_image else two)
+    assert written['queries'] == [dict(name=str(one), box=BOX), dict(name=second, box=OTHER)]
+
+
+def test_one_box_in_any_form_is_one_query(inferencer, gallery):
+    plain = inferencer.search(first(gallery), BOX, gallery, score_thr=0).to_dict()
+    assert set(plain) == {'query', 'gallery', 'matches'}
+    for query, box in ((first(gallery), [BOX]), ([first(gallery)], BOX), ((first(gallery),), [[BOX]])):
+        assert inferencer.search(query, box, gallery, score_thr=0).to_dict() == plain
+
+
+@pytest.mark.parametrize(
+    ('images', 'boxes', 'message'),
+    [
+        (2, [BOX], '2 query images, but boxes for 1: give each image its box'),
+        (2, BOX, '2 query images, but boxes for 4'),
+        (0, [], '0 query images'),
+        (1, [BOX[:3]], r'a query box must be x1, y1, x2, y2, several of them \(N, 4\), not \[40, 60, 90\]'),
+        (1, [[]], 'a query box must be'),
+        (1, [[BOX, BOX[:2]]], 'a query box must be'),
+        (1, ['left'], 'a query box must be'),
+    ],
+)
+def test_images_and_boxes_that_do_not_fit(inferencer, gallery, images, boxes, message):
+    with pytest.raises(UserError, match=message):
+        inferencer.search([first(gallery)] * images, boxes, gallery)
+
+
+def test_nobody_is_similar_enough(inferencer, gallery, tmp_path):
+    every = inferencer.search(first(gallery), BOX, gallery, score_thr=0)
+    third = every.matches[2].similarity
+    some = inferencer.search(first(gallery), BOX, gallery, score_thr=0, min_similarity=third)
+    assert some.matches == every.matches[:3]
+    nobody = inferencer.search(first(gallery), BOX, gallery, score_thr=0, min_similarity=1, out_dir=tmp_path)
+    assert nobody.matches == []
+    written = json.loads((tmp_path / 'results.json').read_text())
+    assert (written['matches'], written['min_similarity'], written['gallery']['people']) == ([], 1, 9)
+    assert cv2.imread(str(tmp_path / 'ranking.png')) is not None
+    for least in (85, -1.5, float('nan')):
+        with pytest.raises(UserError, match=r'min_similarity must be in -1\.\.1'):
+            inferencer.search(first(gallery), BOX, gallery, min_similarity=least)
+
+
+def test_a_match_is_the_next_query(inferencer, gallery, tmp_path):
+    inferencer.search(first(gallery), BOX, gallery, score_thr=0, out_dir=tmp_path)
+    match = read_match(tmp_path / 'results.json', 2)
+    result = inferencer.search(match.name, match.box, gallery, score_thr=0)
+    assert (result.query, result.query_box) == (match.name, pytest.approx(match.box))
+    assert match.name not in {found.name for found in result.matches}
+
+
+def test_a_frame_is_named_as_results_name_it(inferencer, gallery, tmp_path):
+    """As a query, which is not searched itself, and wherever an image is taken."""
+    video = str(tmp_path / 'cam.avi')
+    images = [decode_scene(path) for path in sorted(gallery.iterdir())]
+    writer = cv2.VideoWriter(video, cv2.VideoWriter_fourcc(*'MJPG'), 10, images[0].shape[1::-1])
+    for image in images:
+        writer.write(cv2.resize(image, images[0].shape[1::-1]))
+    writer.release()
+    frames = {scene.name: scene.people for scene in inferencer.detect(video, score_thr=0).scenes}
+    name, people = f'{video}#2', frames[f'{video}#2']
+    result = inferencer.search(name, people.boxes[0], video, topk=20, score_thr=0)
+    assert result.query == name
+    assert {match.name for match in result.matches} == set(frames) - {name}
+    assert inferencer.embed(name, people.boxes) == pytest.approx(people.embeddings, abs=1e-4)
+    (alone,) = inferencer.detect(name, score_thr=0).scenes
+    assert np.array_equal(alone.people.boxes, people.boxes)
+    with pytest.raises(UserError, match=r'cam.avi has no frame 4: its last one is 3, counted from 0'):
+        inferencer.search(f'{video}#4', BOX, video)
+    with pytest.raises(UserError, match='cam.avi stands for 4 images: give one, of a video a frame such as'):
+        inferencer.search(video, BOX, video)
+
+
 def test_arrays_are_searched_like_files(inferencer, gallery):
     images = [decode_scene(path) for path in sorted(gallery.iterdir())]
     by_file = inferencer.search(first(gallery), BOX, gallery, topk=3, score_thr=0)
     by_array = inferencer.search(images[0], BOX, images, topk=3, score_thr=0)
     assert [match.box for match in by_array.matches] == [match.box for match in by_file.matches]
     assert {match.name for match in by_array.matches} <= {'array 1', 'array 2', 'array 3'}
+    two = inferencer.search(images[1:3], [BOX, BOX], images, topk=9, score_thr=0)
+    assert {match.name for match in two.matches} == {'array 0', 'array 3'}
 
 
 def test_a_second_search_runs_new_and_changed_scenes_alone(inferencer, gallery, calls, tmp_path):

@@ -26,7 +26,9 @@ def test_scenes_that_are_shown_are_read_again_and_turned_to_rgb(result, monkeypa
     drawn = []
     draw = pictures.draw_ranking
     monkeypatch.setattr(pictures, 'draw_ranking', lambda *args: (drawn.append(args), draw(*args))[1])
-    picture = pictures.picture_search(scene(BLUE), result, Scenes([scene(RED), scene(GREEN), scene(BLUE)]))
+    picture = pictures.picture_search(
+        scene(BLUE), result, Scenes([scene(RED), scene(GREEN), scene(BLUE)]), np.array([result.query_box])
+    )
     ((query, box, title, ranked),) = drawn
     assert query[0, 0].tolist() == [0, 0, 255]
     assert box.tolist() == [20, 40, 60, 160]
@@ -37,6 +39,21 @@ def test_scenes_that_are_shown_are_read_again_and_turned_to_rgb(result, monkeypa
     ]
     assert [(item.similarity, item.is_match) for item in ranked] == [(0.9, None), (0.8, None)]
     assert picture.dtype == np.uint8
+
+
+def test_several_query_images_stand_side_by_side(result):
+    low = scene(GREEN)[:120]
+    image, boxes = pictures.join_queries(
+        [(scene(RED), np.float64([[1, 2, 3, 4]])), (low, np.float64([[5, 6, 7, 8], [0, 0, 9, 9]]))]
+    )
+    assert image.shape == (200, 200, 3)
+    assert np.array_equal(image[:, :100], scene(RED))
+    assert np.array_equal(image[:120, 100:], low)
+    assert (image[120:, 100:] == 255).all()
+    assert boxes.tolist() == [[1, 2, 3, 4], [105, 6, 107, 8], [100, 0, 109, 9]]
+    framed = [pictures.picture_search(image, result, Scenes([scene(RED)] * 3), boxes[:n]) for n in (1, 3)]
+    assert framed[0].shape == framed[1].shape
+    assert not np.array_equal(*framed)
 
 
 def test_detections_are_framed():

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pytest
 
-from mmps_kd.apis import Detected, DetectionResult, Match, SearchResult, Skipped, Turned
+from mmps_kd.apis import Detected, DetectionResult, Match, QueryBox, SearchResult, Skipped, Turned, read_match
+from mmps_kd.errors import UserError
 from mmps_kd.gallery import People
 
 LOST = Skipped('b.jpg', 'b.jpg is damaged')
@@ -39,3 +41,31 @@ def test_turned_images_are_named():
     assert result['turned'] == [dict(name='q.jpg', orientation=6)]
     assert result['boxes'].startswith('in pixels as stored')
     assert DetectionResult([], [], [Turned('a.jpg', 3)]).to_dict()['turned'] == [dict(name='a.jpg', orientation=3)]
+
+
+def test_several_boxes_and_a_least_similarity():
+    boxes = [QueryBox('q.jpg', (5, 6, 7, 8)), QueryBox('r.jpg', (1, 2, 3, 4))]
+    result = SearchResult('q.jpg', (5, 6, 7, 8), [], 2, 9, [], queries=boxes, min_similarity=0.5).to_dict()
+    assert result['query'] == dict(name='q.jpg', box=[5, 6, 7, 8])
+    assert result['queries'] == [result['query'], dict(name='r.jpg', box=[1, 2, 3, 4])]
+    assert (result['min_similarity'], result['matches']) == (0.5, [])
+
+
+def test_a_match_is_read_again(tmp_path):
+    path = tmp_path / 'r.json'
+    matches = [Match('a.jpg', (1.0, 2.0, 3.5, 4.0), 0.5, 0.25), Match('c.mp4#7', (0.0, 0.0, 1.0, 1.0), 1.0, -1.0)]
+    SearchResult('q.jpg', (5, 6, 7, 8), matches, 2, 9, []).save(path)
+    assert [read_match(path, rank) for rank in (1, 2)] == matches
+    for rank in (0, 3):
+        with pytest.raises(UserError, match=f'r.json has 2 matches, none of rank {rank}; ranks are counted from 1'):
+            read_match(path, rank)
+
+
+@pytest.mark.parametrize('content', [None, '', '{}', '[1]', '{"matches": [{"name": "a"}]}', '{"scenes": []}'])
+def test_no_results_file(tmp_path, content):
+    path = tmp_path / 'r.json'
+    if content is not None:
+        path.write_text(content)
+    message = 'r.json cannot be read: No such file' if content is None else 'r.json is not the results.json of a search'
+    with pytest.raises(UserError, match=message):
+        read_match(path, 1)

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from mmps_kd.apis import PersonSearchInferencer
 from mmps_kd.apis.named_configs import read_config
 from mmps_kd.apis.scene_model import SceneModel
 from mmps_kd.deployment import export_program, write_onnx
@@ -118,6 +119,70 @@ def test_onnx_agrees_with_the_inferencer(search_files, tiny_cuhk_sysu, tmp_path)
     np.testing.assert_allclose(boxes / np.tile(factors, 2), expected.boxes, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(embeddings, expected.embeddings, atol=1e-4)
+
+
+@pytest.fixture(scope='module')
+def inferencer(search_files):
+    return PersonSearchInferencer(*search_files, device='cpu', show_progress=False)
+
+
+@pytest.fixture(scope='module')
+def embed_file(inferencer, tmp_path_factory):
+    path = tmp_path_factory.mktemp('onnx') / 'embed.onnx'
+    write_onnx(export_program(inferencer.model.model, 'embed'), path, 'embed')
+    return path
+
+
+@pytest.mark.parametrize('size', [(225, 300), (160, 90), (300, 400)])
+def test_embedding_of_given_boxes(embed_file, inferencer, noise, size):
+    """Equal to the inferencer's, for sizes that the test pipeline enlarges or leaves as they are."""
+    session = onnxruntime.InferenceSession(embed_file)
+    image = cv2.GaussianBlur(noise(*size).numpy(), (0, 0), 3)
+    height, width = size
+    scale = min(400 / max(size), 300 / min(size))
+    resized = cv2.resize(image, (int(width * scale + 0.5), int(height * scale + 0.5)))
+    boxes = np.array([[10, 20, 60, 140], [0, 0, 30, 50.5], [-5, 40, 200, 500]])
+    factors = np.tile(np.array(resized.shape[1::-1]) / (width, height), 2)
+    for count in (0, 1, 3):
+        given = (boxes[:count] * factors).astype(np.float32)
+        (embeddings,) = session.run(['embeddings'], dict(image=resized, boxes=given))
+        expected = inferencer.embed(image, boxes[:count])
+        assert embeddings.shape == expected.shape == (count, 16)
+        np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    assert np.abs(embeddings[0] - embeddings[1]).max() > 1e-3
+
+
+def test_the_task_is_in_the_file(embed_file, onnx_file):
+    tasks = {
+        path: onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map for path in (embed_file, onnx_file)
+    }
+    assert tasks == {embed_file: dict(task='embed'), onnx_file: dict(task='detect')}
+
+
+def test_embedding_needs_no_detector(embed_file, inferencer):
+    onnx.checker.check_model(onnx.load(embed_file))
+    operators = {node.op_type for node in onnx.load(embed_file).graph.node}
+    assert 'RoiAlign' in operators
+    assert 'NonMaxSuppression' not in operators
+    program = export_program(inferencer.model.model, 'embed')
+    assert not [name for name in program.state_dict if 'rpn_head' in name or 'bbox_head' in name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('config', ['demo/seqnet_r18-quarter_mini.py', 'oim/oim_r50-fpn_20e_cuhk-sysu.py'])
+def test_embedding_by_other_models(config, spread_model, predict, noise, tmp_path):
+    """The detections of an image, as given boxes, have their embeddings."""
+    model = spread_model(config)
+    program = export_program(model, 'embed')
+    write_onnx(program, tmp_path / 'embed.onnx', 'embed')
+    session = onnxruntime.InferenceSession(tmp_path / 'embed.onnx')
+    for size in SIZES:
+        image = noise(*size)
+        boxes, _, expected = predict(model, image)
+        for count in (0, 1, len(boxes)):
+            (found,) = session.run(None, dict(image=image.numpy(), boxes=boxes[:count].numpy()))
+            np.testing.assert_allclose(found, expected[:count], atol=1e-5)
+            torch.testing.assert_close(program.module()(image, boxes[:count]), expected[:count], atol=1e-5, rtol=0)
 
 
 def test_onnx_without_its_libraries(program, tmp_path, monkeypatch):

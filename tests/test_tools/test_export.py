@@ -61,6 +61,25 @@ def test_onnx(export, search_files, tmp_path):
     assert [len(value) for value in found] == [2, 2, 2]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['detect', 'embed'])
+def test_the_task_of_each_format(export, search_files, tmp_path, task):
+    files = [tmp_path / name for name in ('a.onnx', 'a.pt2')]
+    assert [export(*search_files, file, '--task', task) for file in files] == [0, 0]
+    session = onnxruntime.InferenceSession(files[0])
+    assert session.get_modelmeta().custom_metadata_map == dict(task=task)
+    extra = dict(task='')
+    program = torch.export.load(files[1], extra_files=extra).module()
+    assert extra['task'] == task
+    given = dict(image=np.zeros((90, 120, 3), dtype=np.uint8))
+    if task == 'embed':
+        given['boxes'] = np.float32([[10, 20, 40, 80]])
+    assert [value.name for value in session.get_inputs()] == list(given)
+    embeddings = session.run(['embeddings'], given)[0]
+    found = program(*map(torch.from_numpy, given.values()))
+    np.testing.assert_allclose(embeddings, found if task == 'embed' else found[2], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ('config', 'checkpoint', 'out', 'message'),
     [

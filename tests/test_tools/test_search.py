@@ -145,6 +145,95 @@ def test_bad_input_is_one_line(monkeypatch, repo_root, search_files, query, gall
     assert '\n' not in line
 
 
+@pytest.fixture
+def run(monkeypatch, repo_root, search_files, gallery, tmp_path):
+    """Run the tool in this process on the gallery, with further arguments; gives its exit code or message."""
+
+    def run(*arguments):
+        given = ['--gallery', gallery, '--out', tmp_path / 'out', '--score-thr', '0', '--device', 'cpu']
+        return stop(monkeypatch, repo_root, *search_files, *given, *arguments)
+
+    return run
+
+
+OTHER_BOX = ['10', '20', '60', '140']
+
+
+def matches(folder):
+    return json.loads((folder / 'results.json').read_text())['matches']
+
+
+def test_boxes_follow_their_images(run, query, gallery, tmp_path, search_files):
+    out, second = tmp_path / 'out', gallery / 's1.jpg'
+    assert run('--query', query, '--box', *BOX, '--query', second, '--box', *OTHER_BOX) == 0
+    inferencer = PersonSearchInferencer(*search_files, device='cpu', show_progress=False)
+    expected = inferencer.search(
+        [query, second], [[float(x) for x in BOX], [float(x) for x in OTHER_BOX]], gallery, score_thr=0, index=None
+    )
+    assert matches(out) == expected.to_dict()['matches']
+    assert run('--box', *BOX, '--query', query, '--box', *OTHER_BOX) == 0  # one image: the order is free
+    queries = json.loads((out / 'results.json').read_text())['queries']
+    assert [item['box'] for item in queries] == [[float(x) for x in box] for box in (BOX, OTHER_BOX)]
+
+
+def test_each_box_by_itself(run, query, gallery, tmp_path):
+    out = tmp_path / 'out'
+    assert run('--query', query, '--box', *BOX, '--box', *OTHER_BOX, '--each') == 0
+    both = [json.loads((out / number / 'results.json').read_text()) for number in '12']
+    assert [result['query']['box'] for result in both] == [[float(x) for x in box] for box in (BOX, OTHER_BOX)]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ['1', '2']
+    assert run('--query', query, '--box', *OTHER_BOX) == 0
+    assert matches(out) == both[1]['matches']
+    # A bad box is named before anything is searched.
+    before = (out / '1/results.json').stat().st_mtime_ns
+    message = run('--query', query, '--box', *BOX, '--box', '900', '0', '990', '10', '--each')
+    assert message.startswith('error: box 900 0 990 10 has no part in the image')
+    assert (out / '1/results.json').stat().st_mtime_ns == before
+
+
+def test_a_match_of_an_earlier_search(run, query, tmp_path):
+    out = tmp_path / 'out'
+    assert run('--query', query, '--box', *BOX) == 0
+    second, third = matches(out)[1:3]
+    assert run('--query', f'{out}/results.json#2', '--query', f'{out}/results.json#3', '--out', tmp_path / 'next') == 0
+    result = json.loads((tmp_path / 'next/results.json').read_text())
+    assert result['queries'] == [dict(name=item['name'], box=item['box']) for item in (second, third)]
+
+
+def test_not_found_is_an_answer(run, query, tmp_path, capsys):
+    assert run('--query', query, '--box', *BOX, '--min-similarity', '1') == 0
+    assert matches(tmp_path / 'out') == []
+    assert 'not found: nobody has a similarity of at least 1\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--query', 'a.jpg'], '--query a.jpg has no box: write --box X1 Y1 X2 Y2 after it'),
+        (['--query', 'a.jpg', '--query', 'b.jpg', '--box', *BOX], '--query a.jpg has no box'),
+        (['--box', *BOX, '--query', 'a.jpg', '--query', 'b.jpg'], '--box comes before the first --query'),
+        (['--query', 'r.json'], 'r.json needs the rank of a match: write r.json#1 for the first'),
+        (['--query', 'r.json#1', '--box', *BOX], 'r.json#1 has its own box: leave out --box'),
+        (['--query', 'r.json#1'], 'r.json cannot be read: No such file or directory'),
+        (['--query', 'a.jpg', '--box', *BOX], 'a.jpg: there is no such file'),
+    ],
+)
+def test_images_and_boxes_that_do_not_fit(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    line = run(*arguments)
+    assert line.startswith(f'error: {message}')
+    assert '\n' not in line
+
+
+def test_a_damaged_index_is_one_line(run, query, tmp_path):
+    assert run('--query', query, '--box', *BOX) == 0
+    (index,) = (tmp_path / 'out').glob('gallery_*.npz')
+    index.write_bytes(index.read_bytes()[:-100])
+    line = run('--query', query, '--box', *BOX)
+    assert line.startswith(f'error: the gallery index {index} is damaged')
+    assert '\n' not in line
+
+
 @pytest.mark.slow
 def test_embeddings_are_those_of_the_test_tool(repo_root, search_files, tiny_cuhk_sysu, tmp_path):
     tool, out = repo_root / 'tools/test.py', tmp_path / 'results.npz'

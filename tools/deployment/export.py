@@ -1,4 +1,7 @@
-"""Write a trained model, plain or distilled, as ONNX or as a program of torch.export."""
+"""Write a trained model, plain or distilled, as ONNX or as a program of torch.export.
+
+With --task embed the file embeds people in given boxes, such as a query's; otherwise it detects and embeds people.
+"""
 
 import argparse
 import logging
@@ -21,6 +24,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file, or name of one that comes with the package')
     parser.add_argument('checkpoint', help='trained weights')
     parser.add_argument('out', type=Path, help='file to write: .onnx for ONNX, .pt2 for torch.export')
+    parser.add_argument(
+        '--task',
+        choices=('detect', 'embed'),
+        default='detect',
+        help='detect: from an image to boxes, scores and embeddings; embed: from an image and boxes to embeddings',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
     return parser.parse_args()
 
@@ -34,14 +43,14 @@ def main() -> None:
     cfg.merge_from_dict(args.cfg_options or {})
     require_search_model(cfg)
     init_default_scope('mmdet')
-    program = export_program(load_student(cfg, args.checkpoint, 'cpu'))
+    program = export_program(load_student(cfg, args.checkpoint, 'cpu'), args.task)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.out.suffix == '.onnx':
         # It notes each operator of torchvision, which is not used, as missing.
         logging.getLogger('torch.onnx').setLevel(logging.ERROR)
-        write_onnx(program, args.out)
+        write_onnx(program, args.out, args.task)
     else:
-        torch.export.save(program, args.out)
+        torch.export.save(program, args.out, extra_files=dict(task=args.task))
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB')
 
 
