@@ -127,9 +127,14 @@ def inferencer(search_files):
 
 
 @pytest.fixture(scope='module')
-def embed_file(inferencer, tmp_path_factory):
+def embed_program(inferencer):
+    return export_program(inferencer.model.model, 'embed')
+
+
+@pytest.fixture(scope='module')
+def embed_file(embed_program, tmp_path_factory):
     path = tmp_path_factory.mktemp('onnx') / 'embed.onnx'
-    write_onnx(export_program(inferencer.model.model, 'embed'), path, 'embed')
+    write_onnx(embed_program, path, 'embed')
     return path
 
 
@@ -159,13 +164,12 @@ def test_the_task_is_in_the_file(embed_file, onnx_file):
     assert tasks == {embed_file: dict(task='embed'), onnx_file: dict(task='detect')}
 
 
-def test_embedding_needs_no_detector(embed_file, inferencer):
+def test_embedding_needs_no_detector(embed_file, embed_program):
     onnx.checker.check_model(onnx.load(embed_file))
     operators = {node.op_type for node in onnx.load(embed_file).graph.node}
     assert 'RoiAlign' in operators
     assert 'NonMaxSuppression' not in operators
-    program = export_program(inferencer.model.model, 'embed')
-    assert not [name for name in program.state_dict if 'rpn_head' in name or 'bbox_head' in name]
+    assert not [name for name in embed_program.state_dict if 'rpn_head' in name or 'bbox_head' in name]
 
 
 @pytest.mark.slow
