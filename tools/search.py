@@ -76,6 +76,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=1, help='images that are run at a time')
     parser.add_argument('--device', help='such as cuda:1; default: the GPU if there is one')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
+    rest = parser.parse_known_args()[1]
+    if rest and not rest[0].startswith('-'):
+        raise UserError(f'{rest[0]} belongs to no option: each --query takes one image, followed by its --box')
     return parser.parse_args()
 
 
@@ -118,6 +121,8 @@ def report(result: SearchResult, out: Path) -> None:
     for rank, match in enumerate(result.matches, start=1):
         box = ' '.join(f'{x:.0f}' for x in match.box)
         print(f'{rank:3d}  similarity {match.similarity:.3f}  score {match.score:.2f}  box {box}  {match.name}')
+    if result.queries:
+        print(f'{len(result.queries)} boxes show one person; --each searches for each by itself')
     if not result.matches:
         print(f'not found: nobody has a similarity of at least {result.min_similarity:g}')
     if result.skipped:

@@ -163,14 +163,15 @@ def matches(folder):
     return json.loads((folder / 'results.json').read_text())['matches']
 
 
-def test_boxes_follow_their_images(run, query, gallery, tmp_path, search_files):
+def test_boxes_follow_their_images(run, query, gallery, tmp_path, search_files, capsys):
     out, second = tmp_path / 'out', gallery / 's1.jpg'
     assert run('--query', query, '--box', *BOX, '--query', second, '--box', *OTHER_BOX) == 0
     inferencer = PersonSearchInferencer(*search_files, device='cpu', show_progress=False)
     expected = inferencer.search(
-        [query, second], [[float(x) for x in BOX], [float(x) for x in OTHER_BOX]], gallery, score_thr=0, index=None
+        [query, second], [[float(x) for x in BOX], [float(x) for x in OTHER_BOX]], gallery, score_thr=0
     )
     assert matches(out) == expected.to_dict()['matches']
+    assert '2 boxes show one person; --each searches for each by itself\n' in capsys.readouterr().out
     assert run('--box', *BOX, '--query', query, '--box', *OTHER_BOX) == 0  # one image: the order is free
     queries = json.loads((out / 'results.json').read_text())['queries']
     assert [item['box'] for item in queries] == [[float(x) for x in box] for box in (BOX, OTHER_BOX)]
@@ -209,6 +210,7 @@ def test_not_found_is_an_answer(run, query, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (['--query', 'a.jpg', 'b.jpg', '--box', *BOX], 'b.jpg belongs to no option: each --query takes one image'),
         (['--query', 'a.jpg'], '--query a.jpg has no box: write --box X1 Y1 X2 Y2 after it'),
         (['--query', 'a.jpg', '--query', 'b.jpg', '--box', *BOX], '--query a.jpg has no box'),
         (['--box', *BOX, '--query', 'a.jpg', '--query', 'b.jpg'], '--box comes before the first --query'),
