@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def steps(rows: int, device: str) -> list[Callable[[], None]]:
-    """OIM; products and softmax of the labelled people; the same of all people, divided by the temperature afterwards."""
+    """OIM; products and softmax of the labelled people; the same of all people, divided by the temperature after it."""
     generator = torch.Generator().manual_seed(0)
     loss = OIMLoss(num_identities=5532, feat_channels=256, queue_size=5000)
     for buffer in (loss.lut, loss.queue):
