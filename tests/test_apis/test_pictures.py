@@ -31,7 +31,7 @@ def test_scenes_that_are_shown_are_read_again_and_turned_to_rgb(result, monkeypa
     )
     ((query, box, title, ranked),) = drawn
     assert query[0, 0].tolist() == [0, 0, 255]
-    assert box.tolist() == [20, 40, 60, 160]
+    assert box.tolist() == [[20, 40, 60, 160]]
     assert title == 'query.jpg: the 2 most similar of 7 people in 3 scenes'
     assert [(item.name, item.image[0, 0].tolist()) for item in ranked] == [
         ('array 2', [0, 0, 255]),
