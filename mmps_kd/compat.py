@@ -1,4 +1,4 @@
-"""What MMEngine must be told about this package, on either OpenMMLab stack."""
+"""What MMEngine must be told about this package, and what differs between its configs and stacks."""
 
 import os
 import pickle
@@ -107,3 +107,9 @@ def _history_method(owner: type, name: str) -> Any:
     if owner is not HistoryBuffer or name.startswith('_'):
         raise pickle.UnpicklingError(f'the checkpoint asks for attribute {name} of {owner!r}, which is not allowed')
     return getattr(owner, name)
+
+
+def type_name(registered: str | type) -> str:
+    """Name of a class that a config gives as ``'A'``, ``'scope.A'``, ``'package.module.A'`` or the class itself."""
+    name = registered.__name__ if isinstance(registered, type) else str(registered)
+    return name.rpartition('.')[2]

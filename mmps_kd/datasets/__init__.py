@@ -6,7 +6,7 @@ from .custom import CustomPersonSearchDataset
 from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
 from .prw import PRWDataset
 from .query_gallery_pairs import QueryGalleryPairDataset
-from .samplers import ResumableSampler
+from .samplers import ResumableBatchSampler, ResumableSampler
 from .transforms import AlignPids, LoadPersonSearchAnnotations, LoadScene, PackPersonSearchInputs
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     'PRWDataset',
     'PackPersonSearchInputs',
     'QueryGalleryPairDataset',
+    'ResumableBatchSampler',
     'ResumableSampler',
     'check_wrappers',
 ]

@@ -1,7 +1,11 @@
 """What a run with a teacher's look-up table needs around training."""
 
+import logging
+
+import torch
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmps_kd.models.distillers import LUTDistiller
@@ -14,7 +18,7 @@ class LUTHook(Hook):
     """Compare the teacher's table with the training set before the first iteration, and thaw it when it is time.
 
     Weights that a run starts from (``load_from``) bring a table of their own, which is replaced by the teacher's; a
-    resumed run keeps the one of its checkpoint.
+    resumed run keeps the one of its checkpoint, with a warning if it is another teacher's, unless it is empty.
 
     Works on the model's ``lut_distiller``; does nothing where there is none.
     """
@@ -28,8 +32,13 @@ class LUTHook(Hook):
         distiller = _distiller(runner)
         if distiller is not None:
             distiller.check(runner.train_dataloader.dataset.metainfo)
-            if runner.iter == 0:
+            distiller.set_epoch(runner.iter // len(runner.train_dataloader))
+            oim = distiller.oim_loss
+            if runner.iter == 0 or not oim.lut.any():
                 distiller.fill()
+            elif not oim.update_lut and not torch.allclose(oim.lut.cpu(), distiller.table.rows):
+                message = f'the run goes on with the table of its checkpoint, which is not {distiller.table.file}'
+                print_log(f'{message}: to train with the latter, start a new run', 'current', logging.WARNING)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Freeze or thaw; the epoch is derived from the iteration, for loops that count no epochs too."""

@@ -2,9 +2,10 @@
 
 from mmdet.registry import LOOPS
 from mmengine.dist import get_world_size
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler, DataLoader
 
-from mmps_kd.datasets.samplers import ResumableSampler
+from mmps_kd.datasets.samplers import ResumableBatchSampler, ResumableSampler
 from mmps_kd.errors import UserError
 from mmps_kd.models.losses.choices import check_choice
 from mmps_kd.models.losses.finite import NonFiniteLossError
@@ -31,6 +32,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     Raises:
         UserError: If the loader has another sampler, or ``on_bad_loss`` is unknown.
+
+    A ``batch_sampler`` of the config, such as mmdet's ``AspectRatioBatchSampler``, is put into a
+    :class:`ResumableBatchSampler`.
     """
 
     batches_done = 0
@@ -38,14 +42,27 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     skipped = 0
     """Batches skipped since the last one that was trained on."""
 
-    def __init__(self, *args, on_bad_loss: str = 'stop', **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, runner: Runner, dataloader: DataLoader | dict, *args, on_bad_loss: str = 'stop', **kwargs
+    ) -> None:
+        if isinstance(dataloader, dict) and dataloader.get('batch_sampler') is not None:
+            batches = dict(type=ResumableBatchSampler, batch_sampler=dataloader['batch_sampler'])
+            dataloader = {**dataloader, 'batch_sampler': batches}
+        super().__init__(runner, dataloader, *args, **kwargs)
         check_choice('on_bad_loss', on_bad_loss, ('stop', 'skip'))
         self.on_bad_loss = on_bad_loss
-        if not isinstance(self.dataloader.sampler, ResumableSampler):
+        batches = self.dataloader.batch_sampler
+        self.reorders = isinstance(batches, ResumableBatchSampler)
+        """Whether a batch sampler changes the order of the samples."""
+        if type(batches) is not BatchSampler and not self.reorders:
+            raise UserError(
+                f'ResumableTrainLoop cannot resume in the middle of an epoch with a ready {type(batches).__name__}: '
+                'give train_dataloader as a config'
+            )
+        if not isinstance(batches.sampler, ResumableSampler):
             raise UserError(
                 'ResumableTrainLoop cannot resume in the middle of an epoch with the sampler '
-                f"{type(self.dataloader.sampler).__name__}: set train_dataloader.sampler.type='ResumableSampler', or "
+                f"{type(batches.sampler).__name__}: set train_dataloader.sampler.type='ResumableSampler', or "
                 "train_cfg.type='EpochBasedTrainLoop' to resume at an epoch's end only"
             )
 
@@ -53,11 +70,18 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def _batch_size(self) -> int:
         return self.dataloader.batch_sampler.batch_size
 
+    @property
+    def _sampler(self) -> ResumableSampler:
+        return self.dataloader.batch_sampler.sampler
+
     def run_epoch(self) -> None:
         """Train on the batches of the epoch that are not done."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        self.dataloader.sampler.start = self.batches_done * self._batch_size
+        if self.reorders:
+            self.dataloader.batch_sampler.start = self.batches_done
+        else:
+            self._sampler.start = self.batches_done * self._batch_size
         for index, data_batch in enumerate(self.dataloader, self.batches_done):
             self.batches_done = index + 1
             self.run_iter(index, data_batch)
@@ -99,9 +123,12 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     def position(self) -> dict[str, int]:
         """What a checkpoint keeps: the order's ``seed``, and the ``samples`` of the epoch done by all ranks."""
         samples = self.batches_done * self._batch_size * get_world_size()
-        return dict(seed=self.dataloader.sampler.seed, samples=samples)
+        return dict(seed=self._sampler.seed, samples=samples)
 
     def go_on_at(self, position: dict[str, int]) -> None:
-        """Take up a :meth:`position`; number of ranks and batch size may have changed."""
-        self.dataloader.sampler.seed = position['seed']
+        """Take up a :meth:`position`.
+
+        Number of ranks and batch size may have changed, unless a batch sampler :attr:`reorders`.
+        """
+        self._sampler.seed = position['seed']
         self.batches_done = position['samples'] // (self._batch_size * get_world_size())

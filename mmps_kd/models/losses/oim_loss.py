@@ -112,6 +112,11 @@ class OIMLoss(nn.Module):
         """Rows of the look-up table."""
         return len(self.lut)
 
+    def reset(self) -> None:
+        """Empty table and queue, as before the first iteration."""
+        for buffer in (self.lut, self.queue, self.queue_head):
+            buffer.zero_()
+
     def forward(self, embeddings: Tensor, pids: Tensor) -> Tensor:
         """Compute the loss, then update table and queue (in training mode only).
 

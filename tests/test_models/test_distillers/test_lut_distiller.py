@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import HOOKS, MODELS
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 
 from mmps_kd.engine.hooks.lut_hook import LUTHook
@@ -159,7 +160,8 @@ def test_hook_checks_the_training_set(lut_file):
 
 
 @pytest.mark.parametrize(('iteration', 'seed'), [(0, 0), (30, 9)])
-def test_loaded_weights_give_way_to_the_teacher_but_a_resumed_run_keeps_its_table(lut_file, iteration, seed):
+def test_loaded_weights_give_way_to_the_teacher_but_a_resumed_run_keeps_its_table(lut_file, iteration, seed, caplog):
+    MMLogger.get_instance(f'table{iteration}').addHandler(caplog.handler)
     distiller, other = attached(lut_file), OIMLoss(6, 16, queue_size=4)
     other.lut.copy_(random_unit(6, 16, seed=9))
     distiller.oim_loss.load_state_dict(other.state_dict())
@@ -169,6 +171,18 @@ def test_loaded_weights_give_way_to_the_teacher_but_a_resumed_run_keeps_its_tabl
     runner.iter = iteration
     LUTHook().before_train(runner)
     assert torch.equal(distiller.oim_loss.lut, random_unit(6, 16, seed=seed))
+    assert (f'which is not {lut_file}' in caplog.text) == (iteration > 0)
+
+
+def test_a_table_that_started_afresh_is_filled_in_a_resumed_run(lut_file):
+    distiller = attached(lut_file)
+    distiller.oim_loss.reset()
+    runner = Runner(
+        SimpleNamespace(lut_distiller=distiller), dict(dataset_name='CUHK-SYSU', identities=tuple(range(6)))
+    )
+    runner.iter = 30
+    LUTHook().before_train(runner)
+    assert torch.equal(distiller.oim_loss.lut, distiller.table.rows)
 
 
 def test_hook_derives_the_epoch_from_the_iteration(lut_file):
