@@ -8,6 +8,8 @@ from mmdet.registry import METRICS
 from ..functional import SearchResults, evaluate_detection
 from .base_search_metric import ProtocolMetric
 
+DETECTION_FIGURES = ('det_ap', 'det_recall', 'det_recall_labelled')
+
 
 @METRICS.register_module()
 class PersonDetectionMetric(ProtocolMetric):
@@ -24,6 +26,7 @@ class PersonDetectionMetric(ProtocolMetric):
 
     default_prefix = 'detection'
     model_score_thr: float | None = None
+    figure_names = DETECTION_FIGURES
 
     def __init__(self, score_thr: float = 0.5, collect_device: str = 'cpu', prefix: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -48,4 +51,4 @@ class PersonDetectionMetric(ProtocolMetric):
             score_thr=self.model_score_thr,
         )
         scores = evaluate_detection(detections, self.evaluation.ground_truth, score_thr=self.score_thr)
-        return dict(det_ap=scores.ap, det_recall=scores.recall, det_recall_labelled=scores.recall_labelled)
+        return dict(zip(DETECTION_FIGURES, (scores.ap, scores.recall, scores.recall_labelled), strict=True))

@@ -51,6 +51,11 @@ class QueryGuidedSearchMetric(BaseSearchMetric):
         """Write the pairs."""
         save_pairs(path, self.last_results)
 
+    @property
+    def figure_names(self) -> list[str]:
+        """Those of the search."""
+        return ['mAP', *(f'top{k}' for k in self.topk)]
+
     def score(self) -> dict[str, float]:
         """Score all pairs of the main protocol."""
         scores = evaluate_pairs(self.last_results, self.evaluation.main, score_thr=self.score_thr, topk=self.topk)

@@ -16,6 +16,7 @@ from ..functional import (
     save_results,
 )
 from .base_search_metric import BaseSearchMetric
+from .person_detection_metric import DETECTION_FIGURES
 from .tables import print_table, search_figures, search_header, table_row
 
 
@@ -72,6 +73,13 @@ class SearchMetric(BaseSearchMetric):
         """Rank the boxes that the last evaluation found for a query of the main protocol."""
         return rank_gallery(self.last_results, self.evaluation.main, query, score_thr=self.score_thr, topk=topk)
 
+    @property
+    def figure_names(self) -> list[str]:
+        """Those of the main protocol, of each protocol where there are several, and of detection."""
+        search, protocols = ['mAP', *(f'top{k}' for k in self.topk)], self.evaluation.protocols
+        each = [f'{name}/{key}' for name in protocols for key in search] if len(protocols) > 1 else []
+        return search + each + ([] if self.evaluation.ground_truth is None else list(DETECTION_FIGURES))
+
     def score(self) -> dict[str, float]:
         """Score the search under each protocol, and detection where the annotations are at hand."""
         figures, rows = {}, []
@@ -93,7 +101,7 @@ class SearchMetric(BaseSearchMetric):
         print_table([search_header(self.topk), *rows])
         if self.evaluation.ground_truth is not None:
             det = evaluate_detection(self.last_results, self.evaluation.ground_truth, score_thr=self.det_score_thr)
-            detection = dict(det_ap=det.ap, det_recall=det.recall, det_recall_labelled=det.recall_labelled)
+            detection = dict(zip(DETECTION_FIGURES, (det.ap, det.recall, det.recall_labelled), strict=True))
             print_table([['detection (%)', 'AP', 'recall', 'recall labelled'], table_row('all people', detection)])
             figures.update(detection)
         return figures

@@ -5,9 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import EarlyStoppingHook
 
 from mmps_kd.engine import AtomicCheckpointHook
 from mmps_kd.errors import UserError
+from mmps_kd.evaluation.metrics import PersonDetectionMetric, QueryGuidedSearchMetric
 
 
 class Runner:
@@ -76,3 +79,50 @@ def test_the_oldest_stays_when_the_newest_cannot_be_written(tmp_path):
         hook._save_checkpoint_with_step(runner, 2, {})
     assert checkpoints(tmp_path) == ['epoch_1.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
+
+
+class OtherMetric(BaseMetric):
+    """A metric of which it is not known what it gives."""
+
+    process = compute_metrics = None
+
+
+def watching(save_best, *metrics, **more):
+    """What the hook says before training to a figure, where these metrics validate."""
+    hook = AtomicCheckpointHook(interval=1, save_best=save_best, **more.pop('rules', {}))
+    evaluator = SimpleNamespace(metrics=list(metrics))
+    hub = SimpleNamespace(runtime_info={})
+    runner = SimpleNamespace(
+        hooks=[hook], work_dir='/w', logger=SimpleNamespace(info=print), message_hub=hub, val_loop=metrics or None
+    )
+    runner.val_evaluator = evaluator
+    runner.hooks += more.get('hooks', [])
+    hook.before_train(runner)
+    return hook
+
+
+@pytest.mark.parametrize('name', ['mAP', 'search/top2', 'detection/mAP', 'fitness'])
+def test_a_figure_that_no_evaluator_gives_is_an_error_before_training(name):
+    metrics = PersonDetectionMetric(), QueryGuidedSearchMetric(topk=(1,), prefix='found')
+    given = 'detection/det_ap, detection/det_recall, detection/det_recall_labelled, found/mAP, found/top1'
+    with pytest.raises(UserError, match=f"save_best='{name}' is not among .*: choose one of {given}$"):
+        watching(name, *metrics)
+    stop = EarlyStoppingHook(monitor=name, rule='greater')
+    with pytest.raises(UserError, match=f"monitor='{name}' of EarlyStoppingHook is not among .*{given}$"):
+        watching(None, *metrics, hooks=[stop])
+    with pytest.raises(UserError, match='needs validation'):
+        watching(name)
+
+
+def test_figures_that_are_given_are_watched():
+    metrics = PersonDetectionMetric(), QueryGuidedSearchMetric(topk=(1,))
+    for name in ('auto', 'search/mAP', 'search/top1', ['detection/det_ap', 'search/mAP']):
+        watching(name, *metrics, hooks=[EarlyStoppingHook(monitor='search/mAP')])
+    assert watching('detection/det_recall', *metrics).rules == ['greater']
+
+
+def test_another_packages_metric_may_give_any_figure_with_a_rule():
+    watching('coco/bbox_mAP', PersonDetectionMetric(), OtherMetric())
+    watching('rmse', OtherMetric(), rules=dict(rule='less'))
+    with pytest.raises(UserError, match='Cannot infer the rule for key rmse'):
+        watching('rmse', OtherMetric())

@@ -55,7 +55,9 @@ def run(samples=SAMPLES, **kwargs):
     metric.dataset_meta = dict(evaluation=EvaluationSet(dict(main=protocol())))
     for item in samples:
         metric.process({}, [item])
-    return metric.evaluate(size=len(samples)), metric
+    figures = metric.evaluate(size=len(samples))
+    assert list(figures) == [f'search/{name}' for name in metric.figure_names]
+    return figures, metric
 
 
 def test_figures_by_hand():
