@@ -28,11 +28,18 @@ class UserError(ValueError):
 
 
 def run_tool(main: Callable[[], None]) -> NoReturn:
-    """Run a command-line tool: a :class:`UserError` and a full disk become one line on stderr and exit code 1."""
+    """Run a command-line tool.
+
+    A :class:`UserError`, a full disk and an optional package that is missing become one line on stderr and exit code 1.
+    """
     try:
         main()
     except UserError as error:
         sys.exit(f'error: {_one_line(error)}')
+    except ImportError as error:
+        if 'pip install' not in str(error):
+            raise
+        sys.exit(f'error: {error}')  # an optional package, such as tensorboard
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

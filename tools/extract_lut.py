@@ -14,6 +14,7 @@ from mmps_kd.apis.lut_extraction import (
     rows_from_memory,
     unit_rows,
 )
+from mmps_kd.apis.named_configs import test_pipeline
 from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
@@ -56,9 +57,10 @@ def from_boxes(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, dict]:
     """Rows from one pass over the training set, gone on from where an earlier one was interrupted."""
     model = load_teacher(cfg, read_checkpoint(args.checkpoint)['state_dict'], args.checkpoint)
     dataset = build_train_set(cfg)
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    inputs = hash_inputs(dataset, cfg.model, pipeline, file_sha256(args.checkpoint))
-    sums = sum_box_embeddings(model, dataset, partial_file(args.out), inputs, cfg.test_dataloader.num_workers)
+    inputs = hash_inputs(dataset, cfg.model, test_pipeline(cfg), file_sha256(args.checkpoint))
+    sums = sum_box_embeddings(
+        model, dataset, partial_file(args.out), inputs, cfg.train_dataloader.get('num_workers', 0)
+    )
     return unit_rows(sums, dataset.metainfo['identities'], 'its embeddings are not finite'), dataset.metainfo
 
 

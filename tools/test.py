@@ -4,11 +4,13 @@ import argparse
 import os
 from pathlib import Path
 
+from mmdet.registry import METRICS
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from mmps_kd.engine.launch import load_config, prepare_process_group
 from mmps_kd.errors import UserError, run_tool
+from mmps_kd.evaluation.metrics import BaseSearchMetric
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,14 +36,35 @@ def build_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args)
     if not Path(args.checkpoint).is_file():
         raise UserError(f'there is no checkpoint {args.checkpoint}')
+    if not cfg.get('test_dataloader'):
+        raise UserError(f'{args.config} has no test_dataloader: there is nothing to test on')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
+        if 'visualization' not in (cfg.get('default_hooks') or {}):
+            raise UserError(
+                "--show and --show-dir need default_hooks.visualization=dict(type='PersonSearchVisualizationHook'): "
+                'add it to the config'
+            )
         from mmdet.engine.hooks.utils import trigger_visualization_hook
 
         cfg = trigger_visualization_hook(cfg, args)
     if args.out is not None:
-        cfg.test_evaluator.out_file = args.out
+        results_evaluator(cfg).out_file = args.out
     return cfg
+
+
+def results_evaluator(cfg: Config) -> dict:
+    """Config of the first evaluator of a search: the one that can write what was found.
+
+    Raises:
+        UserError: If there is none.
+    """
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list | tuple) else [cfg.test_evaluator]
+    for evaluator in filter(None, evaluators):
+        metric = evaluator.type if isinstance(evaluator.type, type) else METRICS.get(evaluator.type)
+        if metric is not None and issubclass(metric, BaseSearchMetric):
+            return evaluator
+    raise UserError('--out needs a test_evaluator that evaluates a search, such as SearchMetric: leave --out away')
 
 
 def main() -> None:

@@ -14,10 +14,12 @@ from mmps_kd.datasets import BasePersonSearchDataset, ConcatPersonSearchDataset
 from mmps_kd.errors import UserError
 from mmps_kd.npz import DamagedNpzError, read_npz
 
+from .named_configs import test_pipeline, unwrapped
+
 
 def build_train_set(cfg: Config) -> BasePersonSearchDataset | ConcatPersonSearchDataset:
-    """The training set as the test pipeline sees it: no flip, nothing drawn."""
-    return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, cfg.test_dataloader.dataset.pipeline))
+    """The training set as the test pipeline sees it: no flip, nothing drawn; each image once."""
+    return DATASETS.build(_as_tested(cfg.train_dataloader.dataset, test_pipeline(cfg)))
 
 
 def _as_tested(dataset: dict, pipeline: list[dict]) -> dict:

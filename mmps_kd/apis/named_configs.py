@@ -1,4 +1,4 @@
-"""Configs by their names."""
+"""Configs by their names, and the pipeline for tests that they hold."""
 
 import difflib
 import os
@@ -30,3 +30,25 @@ def read_config(config: str | os.PathLike | Config) -> Config:
         hint = f'; did you mean {", ".join(similar)}?' if similar else ''
         raise UserError(f'there is no config file {config}, and none of that name in the package{hint}')
     return Config.fromfile(shipped[str(config)])
+
+
+def test_pipeline(cfg: Config) -> list[dict]:
+    """Steps that prepare an image for the model in a test: of ``test_dataloader``, else of ``val_dataloader``.
+
+    Raises:
+        UserError: If the config has neither.
+    """
+    for key in ('test_dataloader', 'val_dataloader'):
+        if cfg.get(key):
+            return unwrapped(cfg[key].dataset).pipeline
+    raise UserError(
+        f'{Path(cfg.filename or "the config").name} has no test_dataloader, whose pipeline says how images are '
+        'prepared: to train without a test set, set it to None by --cfg-options of tools/train.py alone'
+    )
+
+
+def unwrapped(dataset: dict) -> dict:
+    """Config of the data set inside wrappers such as ``RepeatDataset`` and :class:`QueryGalleryPairDataset`."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset

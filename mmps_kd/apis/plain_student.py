@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
 
+from mmps_kd.compat import type_name
 from mmps_kd.models.trained import load_weights, read_checkpoint
 
 TEACHING = ('teacher', 'distillation', 'lut', 'enabled')
@@ -22,7 +23,7 @@ def plain_student(model_cfg: dict) -> dict:
     Returns:
         Config of a detector that reads no file of a teacher.
     """
-    if model_cfg['type'] != 'PersonSearchDistiller':
+    if type_name(model_cfg['type']) != 'PersonSearchDistiller':
         return model_cfg
     student = {key: value for key, value in model_cfg.items() if key not in TEACHING}
     return {**student, 'type': 'PersonSearchRCNN'}

@@ -14,10 +14,12 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmps_kd.compat import type_name
 from mmps_kd.errors import UserError
 from mmps_kd.gallery import People
 from mmps_kd.models.trained import file_sha256
 
+from .named_configs import test_pipeline
 from .plain_student import load_student, plain_student
 
 
@@ -29,7 +31,7 @@ class SceneModel:
         score_thr: The model's own score threshold, below which it drops people, from its config.
 
     Args:
-        cfg: Config with ``model`` and ``test_dataloader``.
+        cfg: Config with ``model`` and a pipeline for tests, see :func:`test_pipeline`.
         checkpoint: Trained weights.
         device: Such as ``cuda:1``; None for the GPU if there is one.
 
@@ -45,7 +47,7 @@ class SceneModel:
         head.test_cfg = copy.deepcopy(head.test_cfg)  # set_score_thr leaves the config as it is
         self.score_thr: float = head.test_cfg.get('score_thr', 0.0)
         # Scenes come in memory, and nothing is annotated.
-        steps = [step for step in cfg.test_dataloader.dataset.pipeline if not step['type'].startswith('Load')]
+        steps = [step for step in test_pipeline(cfg) if not type_name(step['type']).startswith('Load')]
         self.pipeline = Compose(steps)
         # The last part: indexes of earlier releases hold what was found in photographs as stored, lying on their side.
         parts = [file_sha256(checkpoint), repr(plain_student(cfg.model)), repr(steps), 'images are turned upright']
@@ -101,7 +103,7 @@ def require_search_model(cfg: Config) -> None:
         UserError: For a query-guided model and for a plain detector.
     """
     name = Path(cfg.filename or 'the config').name
-    if cfg.model['type'] == 'QEEPS':
+    if type_name(cfg.model['type']) == 'QEEPS':
         raise UserError(
             f'{name} is a query-guided model, which looks at query and gallery together: use tools/test.py, or '
             'search with a student that learnt from it'

@@ -19,8 +19,8 @@ def load_config(args: argparse.Namespace) -> Config:
         args: With ``config``, ``cfg_options``, ``work_dir`` and ``launcher``.
 
     Returns:
-        The config, overrides merged, with a work dir: the command line's, else the config's own, else
-        ``work_dirs/<config name>``.
+        The config, overrides merged, with mmdet's scope if it names none, and with a work dir: the command line's,
+        else the config's own, else ``work_dirs/<config name>``.
 
     Raises:
         UserError: If the file is missing, or a loader has several data sets in a way that mixes up people.
@@ -31,6 +31,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    cfg.default_scope = cfg.get('default_scope') or 'mmdet'
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     _check_data_sets(cfg)
     return cfg
