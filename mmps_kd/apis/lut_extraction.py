@@ -14,7 +14,7 @@ from mmps_kd.datasets import BasePersonSearchDataset, ConcatPersonSearchDataset
 from mmps_kd.errors import UserError
 from mmps_kd.npz import DamagedNpzError, read_npz
 
-from .named_configs import test_pipeline, unwrapped
+from .named_configs import test_pipeline
 
 
 def build_train_set(cfg: Config) -> BasePersonSearchDataset | ConcatPersonSearchDataset:
