@@ -44,10 +44,14 @@ class ConcatPersonSearchDataset(ConcatDataset):
         if not datasets:
             raise UserError('ConcatPersonSearchDataset: datasets is empty, list the training sets in it')
         # A data set that is given as an object stays as it is: only its copy is numbered after others.
-        super().__init__([part if isinstance(part, dict) else copy.copy(part) for part in datasets], lazy_init=True)
-        self.parts = [_without_repeats(part) for part in self.datasets]
+        datasets = [DATASETS.build(part) if isinstance(part, dict) else copy.copy(part) for part in datasets]
+        self.parts = [_without_repeats(part) for part in datasets]
         """The parts without the ``RepeatDataset`` around them."""
         _require_training_sets(self.parts)
+        # mmdet's constructor takes no RepeatDataset that is built, and fails where only a later part has some key.
+        keys = {key for part in self.parts for key in part.metainfo}
+        super().__init__(self.parts, lazy_init=True, ignore_keys=sorted(keys))
+        self.datasets = datasets
         self._names = [part.metainfo['dataset_name'] for part in self.parts]
         own = ('identities', 'num_identities')
         self._metainfo = {key: value for key, value in self.parts[0].metainfo.items() if key not in own}

@@ -206,6 +206,15 @@ def test_parts_that_do_not_go_together(sites, parts, message):
         DATASETS.build(concat(*cfgs))
 
 
+def test_a_key_of_metainfo_that_one_part_has(sites):
+    extra = dict(metainfo=dict(year=2019))
+    for parts in (
+        [site(sites, 'north') | extra, site(sites, 'south')],
+        [site(sites, 'north'), site(sites, 'south') | extra],
+    ):
+        assert DATASETS.build(concat(*parts)).metainfo['dataset_name'] == 'north+south'
+
+
 def test_a_link_to_the_same_images_is_seen(sites):
     (sites / 'copy').symlink_to(sites / 'north')
     with pytest.raises(UserError, match='north0.png is in two parts, north and copy'):
