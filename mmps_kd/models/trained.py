@@ -41,7 +41,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
         raise UserError(f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}, not weights by their names')
     if 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint)
-    state, meta = checkpoint['state_dict'], checkpoint.get('meta') or {}
+    state, meta = checkpoint['state_dict'], checkpoint.get('meta')
+    meta = {} if meta is None else meta
     if not isinstance(state, dict) or not isinstance(meta, dict) or not all(map(_is_weight, state.items())):
         found = state if isinstance(state, dict) and isinstance(meta, dict) else checkpoint
         raise UserError(
