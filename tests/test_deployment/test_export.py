@@ -186,7 +186,12 @@ def test_embedding_by_other_models(config, spread_model, predict, noise, tmp_pat
         for count in (0, 1, len(boxes)):
             (found,) = session.run(None, dict(image=image.numpy(), boxes=boxes[:count].numpy()))
             np.testing.assert_allclose(found, expected[:count], atol=1e-5)
-            torch.testing.assert_close(program.module()(image, boxes[:count]), expected[:count], atol=1e-5, rtol=0)
+            if 'fpn' in config and min(size) <= 64:
+                # The pyramid's last level is one cell high or wide; torch.export fixes such sizes, ONNX does not.
+                with pytest.raises(AssertionError, match='Guard failed'):
+                    program.module()(image, boxes[:count])
+            else:
+                torch.testing.assert_close(program.module()(image, boxes[:count]), expected[:count], atol=1e-5, rtol=0)
 
 
 def test_onnx_without_its_libraries(program, tmp_path, monkeypatch):
