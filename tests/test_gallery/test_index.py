@@ -307,6 +307,21 @@ def test_a_lower_threshold_forgets_the_scenes(path):
     assert (len(again['a']), again.score_thr) == (2, 0.2)
 
 
+def test_of_two_that_write_one_file_the_lower_threshold_stays(path):
+    high, low = (GalleryIndex(path, 'model', 0.5) for _ in range(2))
+    low.lower_score_thr(0.2)
+    high.add('a', '', people(1))
+    high.save()
+    low.add('a', '', people(2))
+    low.save()  # replaces the file of the higher threshold
+    for name in ('b', 'c'):
+        high.add(name, '', people(1))
+        high.save()  # leaves the file of the lower threshold
+    again = GalleryIndex(path, 'model', 0.5)
+    assert (list(again), len(again['a']), again.score_thr) == (['a'], 2, 0.2)
+    assert (list(high), len(high['a']), high.score_thr) == (['a', 'b', 'c'], 1, 0.5)
+
+
 def test_a_file_without_a_threshold_has_that_of_its_model(path):
     index = GalleryIndex(path, 'model')
     index.add('a', '', people(1))
