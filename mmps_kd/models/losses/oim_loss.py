@@ -18,7 +18,7 @@ UNLABELLED = -1
 
 
 class MatchRows(torch.autograd.Function):
-    """Cross-entropy of embeddings against table and queue, summed over the embeddings.
+    """Cross-entropy of the labelled embeddings against table and queue, summed over them.
 
     Table and queue take no gradient and are updated in place before the backward pass. So the forward pass computes the
     gradient as well: a copy of the rows for the backward pass would cost a quarter of the products.
@@ -28,19 +28,27 @@ class MatchRows(torch.autograd.Function):
     def forward(
         ctx: Any, embeddings: Tensor, pids: Tensor, lut: Tensor, queue: Tensor, temperature: float, mask_empty: bool
     ) -> Tensor:
-        """Sum the losses of embeddings (N, D) with identities (N,) in 0..L-1; lut (L, D), queue (Q, D)."""
-        scaled = embeddings / temperature
-        logits = torch.cat([scaled @ lut.t(), scaled @ queue.t()], dim=1)  # (N, L + Q)
+        """Sum the losses of embeddings (N, D) with pids (N,), 0..L-1 or -1; lut (L, D), queue (Q, D)."""
+        # Unlabelled people, most of CUHK-SYSU's, cost nothing: they need no logits.
+        labelled = (pids != UNLABELLED).nonzero().squeeze(1)
+        pids = pids[labelled, None]  # (M, 1)
+        scaled = embeddings[labelled] / temperature
+        logits = torch.cat([scaled @ lut.t(), scaled @ queue.t()], dim=1)  # (M, L + Q)
         if mask_empty:
             empty = torch.cat([(lut == 0).all(dim=1), (queue == 0).all(dim=1)])
-            is_target = torch.arange(len(empty), device=pids.device) == pids[:, None]
+            is_target = torch.arange(len(empty), device=pids.device) == pids
             logits.masked_fill_(empty & ~is_target, float('-inf'))
-        log_probs = logits.log_softmax(dim=1)
-        loss = -log_probs.gather(1, pids[:, None]).sum()
+        # In place, and divided by the sum only after the products: passes over (M, L + Q) cost as much as a product.
+        largest = logits.amax(dim=1)
+        target = logits.gather(1, pids).squeeze(1)
+        exponentials = logits.sub_(largest[:, None]).exp_()
+        total = exponentials.sum(dim=1)
+        loss = (largest + total.log() - target).sum()
         # d loss / d logits = softmax - one-hot(target)
-        grad_logits = log_probs.exp_().scatter_add_(1, pids[:, None], scaled.new_full((len(pids), 1), -1.0))
+        grad_logits = exponentials.scatter_add_(1, pids, -total[:, None])
         grad_lut, grad_queue = grad_logits.split([len(lut), len(queue)], dim=1)
-        ctx.save_for_backward((grad_lut @ lut + grad_queue @ queue) / temperature)
+        grad_labelled = torch.addmm(grad_lut @ lut, grad_queue, queue) / (total * temperature)[:, None]
+        ctx.save_for_backward(torch.zeros_like(embeddings).index_copy_(0, labelled, grad_labelled))
         return loss
 
     @staticmethod
@@ -129,12 +137,8 @@ class OIMLoss(nn.Module):
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.float()
-            # Unlabelled people, most of CUHK-SYSU's, cost nothing: they need no logits.
-            labelled = (pids != UNLABELLED).nonzero().squeeze(1)
-            loss = MatchRows.apply(
-                embeddings[labelled], pids[labelled], self.lut, self.queue, self.temperature, self.mask_empty
-            )
-            loss = loss / mean_over_ranks(len(labelled), pids.device)
+            loss = MatchRows.apply(embeddings, pids, self.lut, self.queue, self.temperature, self.mask_empty)
+            loss = loss / mean_over_ranks((pids != UNLABELLED).sum(), pids.device)
             if self.training:
                 self.update(embeddings, pids)
         return self.loss_weight * loss
@@ -154,28 +158,29 @@ class OIMLoss(nn.Module):
         labelled = pids != UNLABELLED
         if self.update_lut:
             rows = (labelled & finite).nonzero().squeeze(1)
-            self._update_lut(embeddings[rows], pids[rows])
-        self._update_queue(embeddings[~labelled & finite])
+            self._update_lut(embeddings.index_select(0, rows), pids.index_select(0, rows))
+        if len(self.queue) > 0:
+            rows = (~labelled & finite).nonzero().squeeze(1)
+            self._update_queue(embeddings.index_select(0, rows))
 
     def _update_lut(self, embeddings: Tensor, pids: Tensor) -> None:
         if len(pids) == 0:
             return
         # Round r writes the r-th embedding of every identity: rows are distinct within a round, and each identity
         # sees its embeddings in batch order, so the result is that of the sequential definition.
-        order = pids.argsort(stable=True)
-        pids, embeddings = pids[order], embeddings[order]
-        occurrence = torch.arange(len(pids), device=pids.device) - torch.searchsorted(pids, pids)
+        occurrence = (pids[:, None] == pids).tril(diagonal=-1).sum(dim=1)
         for r in range(int(occurrence.max()) + 1):
-            now = occurrence == r
-            rows = self.momentum * self.lut[pids[now]] + (1 - self.momentum) * embeddings[now]
-            self.lut[pids[now]] = F.normalize(rows, dim=1)
+            now = (occurrence == r).nonzero().squeeze(1)
+            rows = pids.index_select(0, now)
+            mixed = self.momentum * self.lut.index_select(0, rows)
+            mixed += (1 - self.momentum) * embeddings.index_select(0, now)
+            self.lut.index_copy_(0, rows, F.normalize(mixed, dim=1))
 
     def _update_queue(self, embeddings: Tensor) -> None:
         size, count = len(self.queue), len(embeddings)
-        if size == 0:
-            return
-        newest = torch.arange(max(count - size, 0), count, device=embeddings.device)
-        self.queue[(self.queue_head + newest) % size] = embeddings[newest]
+        newest = embeddings[-size:]
+        positions = (self.queue_head + torch.arange(count - len(newest), count, device=newest.device)) % size
+        self.queue.index_copy_(0, positions, newest)
         self.queue_head.copy_((self.queue_head + count) % size)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
