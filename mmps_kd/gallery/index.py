@@ -166,7 +166,13 @@ class GalleryIndex:
                     self._take(saved)
                 self._merge()
                 if saved is not None and self.score_thr is not None and saved['score_thr'] < self.score_thr:
-                    self._version = None  # its images have more detections than these: it stays
+                    # The file has more detections than this object: it stays, but for what was removed.
+                    if self._removed:
+                        newest = GalleryIndex(self.path, self.model)
+                        newest._removed = self._removed
+                        newest._merge()
+                        newest._write()
+                    self._version = None
                 else:
                     self._write()
         self._added, self._removed = {}, set()

@@ -322,6 +322,19 @@ def test_of_two_that_write_one_file_the_lower_threshold_stays(path):
     assert (list(high), len(high['a']), high.score_thr) == (['a', 'b', 'c'], 1, 0.5)
 
 
+def test_removal_reaches_a_file_of_a_lower_threshold(path):
+    high, low = (GalleryIndex(path, 'model', 0.5) for _ in range(2))
+    low.lower_score_thr(0.2)
+    for index, count in ((high, 1), (low, 2)):
+        for name in 'ab':
+            index.add(name, '', people(count))
+        index.save()
+    high.remove('a')
+    again = GalleryIndex(path, 'model', 0.5)
+    assert (list(again), len(again['b']), again.score_thr) == (['b'], 2, 0.2)
+    assert list(high) == ['b']
+
+
 def test_a_file_without_a_threshold_has_that_of_its_model(path):
     index = GalleryIndex(path, 'model')
     index.add('a', '', people(1))
