@@ -11,8 +11,8 @@ from mmdet.datasets import BaseDetDataset
 from mmengine.logging import print_log
 
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import EvaluationSet, SearchProtocol
 from mmps_kd.image_names import near_files
+from mmps_kd.structures import EvaluationSet, SearchProtocol
 
 from .annotations import Annotations
 from .annotations.structures import offsets_of, rare_identities
@@ -29,7 +29,7 @@ class BasePersonSearchDataset(BaseDetDataset):
     For training, identities are numbered 0..N-1 in the sorted order of the annotation files' own numbers; the
     mapping comes from the data, and ``metainfo`` holds it: ``identities`` (what row n of an OIM table stands for) and
     ``num_identities``. For testing, ``metainfo['evaluation']`` is the
-    :class:`~mmps_kd.evaluation.functional.structures.EvaluationSet`, and images that queries lie in carry
+    :class:`~mmps_kd.structures.EvaluationSet`, and images that queries lie in carry
     ``queries``: ``boxes`` (n, 4) float32 in original pixels and ``ids`` (n,) int64, positions in the protocol.
 
     Boxes that are empty or outside their image are dropped and those that hang over are cut, in the samples; a warning

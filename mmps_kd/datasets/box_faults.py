@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import SearchProtocol
+from mmps_kd.structures import SearchProtocol
 
 from .annotations import Annotations
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmdet.registry import DATASETS
 
-from mmps_kd.evaluation.functional.structures import EvaluationSet
+from mmps_kd.structures import EvaluationSet
 
 from .annotations import Annotations
 from .annotations.cuhk_sysu_splits import read_test_split, read_train_split

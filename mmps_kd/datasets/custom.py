@@ -6,7 +6,7 @@ import numpy as np
 from mmdet.registry import DATASETS
 
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import EvaluationSet
+from mmps_kd.structures import EvaluationSet
 
 from .annotations import Annotations
 from .annotations.coco_json import read_coco_json

@@ -2,7 +2,7 @@
 
 from mmdet.registry import DATASETS
 
-from mmps_kd.evaluation.functional.structures import EvaluationSet
+from mmps_kd.structures import EvaluationSet
 
 from .annotations import Annotations
 from .annotations.prw import read_prw

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.ragged import expand_runs, run_offsets
 from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
+from mmps_kd.structures import expand_runs, run_offsets
 
 from .people import People, top_indices
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmps_kd.evaluation.functional.structures import GroundTruth
+from mmps_kd.structures import GroundTruth
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 
 from mmps_kd.datasets.annotations import Annotations
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import SearchProtocol
 from mmps_kd.image_names import near_files
+from mmps_kd.structures import SearchProtocol
 
 from .findings import Finding
 from .images import inspect_images

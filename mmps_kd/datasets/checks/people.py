@@ -10,7 +10,7 @@ from mmps_kd.datasets.annotations.structures import rare_identities
 from mmps_kd.datasets.box_faults import find_box_faults, queries_outside, with_sizes
 from mmps_kd.datasets.image_files import read_sizes
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import SearchProtocol
+from mmps_kd.structures import SearchProtocol
 
 from .findings import Finding
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import SearchProtocol
+from mmps_kd.structures import SearchProtocol
 
 
 def require_truth(protocol: SearchProtocol, source: str, advice: str = 'leave them out of the query list') -> None:

@@ -11,7 +11,7 @@ from mmps_kd.datasets.annotations.cuhk_sysu import gallery_sizes_in, has_test_pe
 from mmps_kd.datasets.annotations.cuhk_sysu_splits import read_test_split
 from mmps_kd.datasets.annotations.structures import offsets_of
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import EvaluationSet, SearchProtocol
+from mmps_kd.structures import EvaluationSet, SearchProtocol
 
 from .checks import require_truth
 

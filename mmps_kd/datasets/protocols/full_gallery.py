@@ -5,7 +5,7 @@ import numpy as np
 from mmps_kd.datasets.annotations import Annotations
 from mmps_kd.datasets.annotations.structures import offsets_of
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import SearchProtocol
+from mmps_kd.structures import SearchProtocol
 
 from .checks import require_truth
 

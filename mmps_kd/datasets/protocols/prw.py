@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmps_kd.datasets.annotations import Annotations
 from mmps_kd.datasets.annotations.prw import camera_of, read_prw, read_queries
-from mmps_kd.evaluation.functional.structures import EvaluationSet
+from mmps_kd.structures import EvaluationSet
 
 from .full_gallery import full_gallery_protocol
 

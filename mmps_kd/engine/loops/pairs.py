@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmps_kd.evaluation.functional import SearchProtocol
-from mmps_kd.evaluation.functional.ragged import expand_runs
+from mmps_kd.structures import expand_runs
 
 
 def query_blocks(protocol: SearchProtocol, max_queries: int | None) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """The rules of person-search evaluation, in NumPy and SciPy alone."""
 
+from mmps_kd.structures import EvaluationSet, GroundTruth, PairResults, QueryContext, SearchProtocol, SearchResults
+
 from .cbgm import CBGM
 from .checks import check_results, check_score_thr
 from .curves import mean_precision_at_recall
@@ -8,7 +10,6 @@ from .pairs import evaluate_pairs, rank_pairs, save_pairs
 from .ranking import RankedBoxes, rank_gallery
 from .results_file import load_results, save_results
 from .search import SearchScores, evaluate_search
-from .structures import EvaluationSet, GroundTruth, PairResults, QueryContext, SearchProtocol, SearchResults
 from .upper_bound import ground_truth_results
 
 __all__ = [

@@ -1,32 +1,6 @@
-"""Overlap of boxes, in the field's convention: continuous coordinates, no extra pixel."""
+"""Overlap that a detection of a searched person needs."""
 
 import numpy as np
-
-
-def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of the i-th box of ``a`` with the i-th box of ``b``.
-
-    Args:
-        a: (N, 4) float, x1, y1, x2, y2 in pixels.
-        b: (N, 4) float.
-
-    Returns:
-        (N,) float64 in 0..1; 0 where both boxes are without area.
-    """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    intersection = intersection_areas(a, b)
-    union = _area(a) + _area(b) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
-
-
-def intersection_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Area (N,) in pixels that the i-th boxes of ``a`` and ``b``, (N, 4) x1, y1, x2, y2 each, have in common."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    return sides.clip(min=0).prod(axis=1)
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def search_iou_threshold(boxes: np.ndarray) -> np.ndarray:

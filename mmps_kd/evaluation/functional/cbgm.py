@@ -6,11 +6,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mmps_kd.errors import UserError
+from mmps_kd.structures import QueryContext, SearchProtocol, SearchResults, paired_iou, run_offsets
 
-from .boxes import paired_iou
 from .gallery import Gallery
-from .ragged import run_offsets
-from .structures import QueryContext, SearchProtocol, SearchResults
 
 SAME_PERSON_IOU = 0.5
 """A detection that overlaps the query's box more than this shows the query, not somebody beside it."""

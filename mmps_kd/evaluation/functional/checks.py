@@ -7,9 +7,7 @@ import numpy as np
 
 from mmps_kd.errors import UserError
 from mmps_kd.image_names import near_name
-
-from .ragged import run_offsets
-from .structures import QueryContext, SearchProtocol, SearchResults
+from mmps_kd.structures import QueryContext, SearchProtocol, SearchResults, run_offsets
 
 
 def check_results(results: SearchResults, protocol: SearchProtocol, known_images: Iterable[str] | None = None) -> None:

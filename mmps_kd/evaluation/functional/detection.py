@@ -5,11 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.structures import GroundTruth, SearchResults, expand_runs, intersection_areas, paired_iou, run_offsets
 
-from .boxes import intersection_areas, paired_iou
 from .checks import check_score_thr, check_structure
-from .ragged import expand_runs, run_offsets
-from .structures import GroundTruth, SearchResults
 
 
 @dataclass(frozen=True)

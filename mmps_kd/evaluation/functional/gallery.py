@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmps_kd.structures import SearchProtocol, SearchResults, expand_runs, run_offsets
+
 from .checks import check_score_thr
-from .ragged import expand_runs, run_offsets
-from .structures import SearchProtocol, SearchResults
 
 
 @dataclass(frozen=True, eq=False)

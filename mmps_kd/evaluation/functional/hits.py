@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmps_kd.structures import SearchProtocol
+
 from .gallery import Gallery
 from .matching import Matches
 from .similarity import SimilarityChunk
-from .structures import SearchProtocol
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .boxes import paired_iou, search_iou_threshold
+from mmps_kd.structures import SearchProtocol, expand_runs, paired_iou
+
+from .boxes import search_iou_threshold
 from .gallery import Gallery
-from .ragged import expand_runs
-from .structures import SearchProtocol
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.structures import PairResults, SearchProtocol, expand_runs, run_offsets
 
 from .checks import check_score_thr
 from .gallery import Gallery
-from .ragged import expand_runs, run_offsets
-from .structures import PairResults, SearchProtocol
 
 
 def listed_pairs(protocol: SearchProtocol) -> np.ndarray:

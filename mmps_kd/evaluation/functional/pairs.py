@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.structures import PairResults, SearchProtocol, run_offsets
 
 from .checks import check_truths
 from .pair_gallery import build_pair_gallery, listed_pairs, pairs_as_images
-from .ragged import run_offsets
 from .ranking import RankedBoxes, rank_boxes, single_query
 from .search import CHUNK_SIZE, SearchScores, score_rankings
 from .similarity import similarity_chunks
-from .structures import PairResults, SearchProtocol
 
 
 def evaluate_pairs(

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmps_kd.structures import SearchProtocol, SearchResults
+
 from .gallery import Gallery, build_gallery
 from .matching import find_matches
-from .structures import SearchProtocol, SearchResults
 
 
 @dataclass(frozen=True, eq=False)

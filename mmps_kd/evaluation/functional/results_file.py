@@ -7,8 +7,7 @@ import numpy as np
 from mmps_kd.errors import UserError
 from mmps_kd.image_names import name_in_folder
 from mmps_kd.npz import DamagedNpzError, read_npz
-
-from .structures import QueryContext, SearchResults
+from mmps_kd.structures import QueryContext, SearchResults
 
 REQUIRED = {
     'img_names': ('image_names', 1),

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmps_kd.structures import QueryContext, SearchProtocol, SearchResults, run_offsets
+
 from .cbgm import CBGM, query_context, rerank
 from .checks import check_against_protocol, check_structure
 from .gallery import Gallery, build_gallery
 from .hits import count_above, find_hits
 from .matching import find_matches
-from .ragged import run_offsets
 from .similarity import SimilarityChunk, similarity_chunks
-from .structures import QueryContext, SearchProtocol, SearchResults
 
 CHUNK_SIZE = 2**24
 

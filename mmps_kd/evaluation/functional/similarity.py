@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmps_kd.structures import SearchProtocol, expand_runs, run_offsets
+
 from .gallery import Gallery
-from .ragged import expand_runs, run_offsets
-from .structures import SearchProtocol
 
 DENSE_FRACTION = 0.1
 """From this share of (query, image) pairs on, one full matrix product is faster than picking the listed pairs."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .structures import GroundTruth, SearchResults
+from mmps_kd.structures import GroundTruth, SearchResults
 
 
 def ground_truth_results(

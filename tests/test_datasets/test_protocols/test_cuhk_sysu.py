@@ -6,7 +6,7 @@ from scipy.io import loadmat
 
 from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation
 from mmps_kd.errors import UserError
-from mmps_kd.evaluation.functional.structures import SearchProtocol
+from mmps_kd.structures import SearchProtocol
 
 TEST_FILES = 'annotation/test/train_test'
 

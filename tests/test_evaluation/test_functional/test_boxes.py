@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mmps_kd.evaluation.functional.boxes import paired_iou, search_iou_threshold
+from mmps_kd.evaluation.functional.boxes import search_iou_threshold
+from mmps_kd.structures import paired_iou
 
 
 def test_paired_iou():

@@ -1,4 +1,4 @@
-"""What search evaluation reads: protocols, ground truth and results, as flat NumPy arrays."""
+"""What search evaluation reads: protocols, ground truth and results, as flat NumPy arrays; offsets and overlaps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -156,3 +156,57 @@ class PairResults(_Immutable):
     boxes: np.ndarray
     similarities: np.ndarray
     score_thr: float | None = None
+
+
+def run_offsets(counts: np.ndarray) -> np.ndarray:
+    """Where each run begins and the last one ends.
+
+    Args:
+        counts: (N,) int, length of each run.
+
+    Returns:
+        (N + 1,) int64; run i is ``[offsets[i], offsets[i + 1])``.
+    """
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def expand_runs(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Indices ``starts[i], starts[i] + 1, ...``, ``counts[i]`` of them, for every run i in order.
+
+    Args:
+        starts: (N,) int, first index of each run.
+        counts: (N,) int, length of each run.
+
+    Returns:
+        (sum of counts,) int64.
+    """
+    offsets = run_offsets(counts)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of the i-th box of ``a`` with the i-th box of ``b``.
+
+    Args:
+        a: (N, 4) float, x1, y1, x2, y2 in pixels.
+        b: (N, 4) float.
+
+    Returns:
+        (N,) float64 in 0..1; 0 where both boxes are without area.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    intersection = intersection_areas(a, b)
+    union = _area(a) + _area(b) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def intersection_areas(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Area (N,) in pixels that the i-th boxes of ``a`` and ``b``, (N, 4) x1, y1, x2, y2 each, have in common."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    return sides.clip(min=0).prod(axis=1)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
