@@ -51,6 +51,21 @@ class SearchProtocol(_Immutable):
         """Number of queries Q."""
         return len(self.query_images)
 
+    def of_query(self, query: int) -> 'SearchProtocol':
+        """The protocol of one query, over the same gallery images."""
+        entries, truths = (slice(*offsets[query : query + 2]) for offsets in (self.offsets, self.truth_offsets))
+        return SearchProtocol(
+            query_images=self.query_images[query : query + 1],
+            query_boxes=self.query_boxes[query : query + 1],
+            query_pids=self.query_pids[query : query + 1],
+            gallery_images=self.gallery_images,
+            offsets=np.array([0, entries.stop - entries.start]),
+            entries=self.entries[entries],
+            truth_offsets=np.array([0, truths.stop - truths.start]),
+            truth_images=self.truth_images[truths],
+            truth_boxes=self.truth_boxes[truths],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth(_Immutable):
@@ -156,6 +171,57 @@ class PairResults(_Immutable):
     boxes: np.ndarray
     similarities: np.ndarray
     score_thr: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SearchScores:
+    """Figures of a search evaluation; shares are fractions in 0..1.
+
+    Attributes:
+        mAP: Mean of ``ap``.
+        topk: For each k, the share of queries with a true positive among their k most similar boxes.
+        ap: (Q,) float64, average precision of each query, scaled by its recall.
+        recall: (Q,) float64, share of the query's true boxes that were found.
+        first_hit: (Q,) int64, rank of the first true positive, from 1; 0 where none was found.
+        hit_precision: (H,) float64, precision at each true positive, queries one after another, most similar first.
+        hit_offsets: (Q + 1,) int64; query q's are ``hit_precision[hit_offsets[q]:hit_offsets[q + 1]]``.
+        num_truths: (Q,) int64, true boxes in the query's gallery.
+    """
+
+    mAP: float  # noqa: N815  the field's spelling
+    topk: dict[int, float]
+    ap: np.ndarray
+    recall: np.ndarray
+    first_hit: np.ndarray
+    hit_precision: np.ndarray
+    hit_offsets: np.ndarray
+    num_truths: np.ndarray
+
+    @property
+    def num_queries(self) -> int:
+        """Number of queries Q."""
+        return len(self.ap)
+
+
+@dataclass(frozen=True, eq=False)
+class RankedBoxes:
+    """The boxes most similar to a query, most similar first.
+
+    Attributes:
+        image_names: (K,) str.
+        boxes: (K, 4) float, x1, y1, x2, y2 in original pixels.
+        scores: (K,) float, detection scores.
+        similarities: (K,) float.
+        is_match: (K,) bool, whether the box is a true positive.
+        num_truths: True boxes in the query's gallery.
+    """
+
+    image_names: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    similarities: np.ndarray
+    is_match: np.ndarray
+    num_truths: int
 
 
 def run_offsets(counts: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from PIL import Image
 
 from mmps_kd.datasets.image_files import decode_scene
 from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
-from mmps_kd.evaluation.functional.ranking import single_query
 from mmps_kd.evaluation.metrics import BaseSearchMetric
 from mmps_kd.visualization import MissedPicture, RankingPicture, draw_ranking
 
@@ -28,7 +27,7 @@ def picture_ranking(
         topk: People shown.
     """
     ranked = metric.rank(query, topk=sys.maxsize)
-    missed = find_missed(ranked, single_query(protocol, query), topk)
+    missed = find_missed(ranked, protocol.of_query(query), topk)
     shown = zip(ranked.image_names, ranked.boxes, ranked.similarities, ranked.is_match, range(topk), strict=False)
     return draw_ranking(
         read_scene(img_root / protocol.query_images[query]),

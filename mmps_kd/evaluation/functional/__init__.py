@@ -1,15 +1,22 @@
 """The rules of person-search evaluation, in NumPy and SciPy alone."""
 
-from mmps_kd.structures import EvaluationSet, GroundTruth, PairResults, QueryContext, SearchProtocol, SearchResults
+from mmps_kd.structures import (
+    EvaluationSet,
+    GroundTruth,
+    PairResults,
+    QueryContext,
+    RankedBoxes,
+    SearchProtocol,
+    SearchResults,
+    SearchScores,
+)
 
 from .cbgm import CBGM
-from .checks import check_results, check_score_thr
 from .curves import mean_precision_at_recall
 from .detection import DetectionScores, evaluate_detection
-from .pairs import evaluate_pairs, rank_pairs, save_pairs
-from .ranking import RankedBoxes, rank_gallery
-from .results_file import load_results, save_results
-from .search import SearchScores, evaluate_search
+from .pairs import evaluate_pairs, rank_pairs
+from .results_file import check_results, check_score_thr, load_results, save_pairs, save_results
+from .search import evaluate_search, most_similar, rank_gallery
 from .upper_bound import ground_truth_results
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     'ground_truth_results',
     'load_results',
     'mean_precision_at_recall',
+    'most_similar',
     'rank_gallery',
     'rank_pairs',
     'save_pairs',

@@ -1,17 +1,14 @@
-"""Context bipartite graph matching (SeqNet, AAAI 2021): people who walk together vouch for each other."""
+"""Context bipartite graph matching (Li and Miao, AAAI 2021): people who are seen together identify each other."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mmps_kd.errors import UserError
-from mmps_kd.structures import QueryContext, SearchProtocol, SearchResults, paired_iou, run_offsets
-
-from .gallery import Gallery
-
-SAME_PERSON_IOU = 0.5
-"""A detection that overlaps the query's box more than this shows the query, not somebody beside it."""
+from mmps_kd.structures import SearchProtocol, SearchResults, paired_iou, run_offsets
 
 
 @dataclass(frozen=True)
@@ -36,66 +33,42 @@ class CBGM:
             raise UserError(f"CBGM similarity must be 'strongest' or 'total', got '{self.similarity}'")
 
 
-def query_context(results: SearchResults, protocol: SearchProtocol, score_thr: float) -> QueryContext:
-    """The people beside each query: those stored with the results, otherwise the detections in the query's image.
+def rerank_rows(
+    rows: Iterable[tuple], gallery: Any, results: SearchResults, protocol: SearchProtocol, score_thr: float, cbgm: CBGM
+) -> Iterator[tuple]:
+    """Replace the similarities of the boxes that are matched to each query; ``rows`` are its :func:`gallery_rows`.
+
+    The people beside a query are stored with the results, or else the detections in the query's image are taken.
 
     Raises:
-        UserError: If the results hold neither, naming the query's image.
+        UserError: If neither are there, naming the query's image.
     """
-    if results.query_context is not None:
-        return results.query_context
+    context = results.query_context or results
+    offsets = run_offsets(results.num_dets if results.query_context is None else context.num_people)
     position = {name: index for index, name in enumerate(results.image_names.tolist())}
-    offsets = run_offsets(results.num_dets)
-    rows = []
-    for name, box in zip(protocol.query_images.tolist(), protocol.query_boxes, strict=True):
-        if name not in position:
+    for query, (similarities, detections, candidates) in enumerate(rows):
+        name = str(protocol.query_images[query])
+        if results.query_context is not None:
+            others = np.arange(*offsets[query : query + 2])
+        elif name in position:
+            others = np.arange(*offsets[position[name] : position[name] + 2])
+            own = np.broadcast_to(protocol.query_boxes[query], (len(others), 4))
+            # A detection that overlaps the query's box more shows the query, not somebody beside it.
+            beside = paired_iou(context.boxes[others, :4], own) <= 0.5
+            others = others[beside & (context.boxes[others, 4] >= score_thr)]
+        else:
             raise UserError(f"CBGM needs the people of query image '{name}': list the image, or store query_context_*")
-        dets = np.arange(offsets[position[name]], offsets[position[name] + 1])
-        overlap = paired_iou(results.boxes[dets, :4], np.broadcast_to(box, (len(dets), 4)))
-        rows.append(dets[(results.boxes[dets, 4] >= score_thr) & (overlap <= SAME_PERSON_IOU)])
-    picked = np.concatenate(rows)
-    return QueryContext(np.array([len(r) for r in rows]), results.boxes[picked], results.embeddings[picked])
-
-
-def rerank(
-    similarities: np.ndarray,
-    first_query: int,
-    query_embeddings: np.ndarray,
-    gallery: Gallery,
-    context: QueryContext,
-    cbgm: CBGM,
-) -> None:
-    """Replace, in place, the similarities of the boxes matched to the queries.
-
-    Args:
-        similarities: (R, N) float32 of queries ``first_query``, ...; one column a detection, -inf if not listed.
-        first_query: Query of row 0.
-        query_embeddings: (Q, D) float32.
-        gallery: The N detections.
-        context: People beside each query; the k2 - 1 most confident take part.
-        cbgm: Settings.
-    """
-    offsets = run_offsets(context.num_people)
-    for query, row in enumerate(similarities, start=first_query):
-        people = slice(offsets[query], offsets[query + 1])
-        confident = np.argsort(-context.boxes[people, 4], kind='stable')[: cbgm.k2 - 1]
-        group = np.vstack([query_embeddings[query], context.embeddings[people][confident]])
-        for image in np.unique(gallery.images[_most_similar(row, cbgm.k1)]):
-            columns = slice(gallery.starts[image], gallery.starts[image + 1])
-            weights = group @ gallery.embeddings[columns].T
-            # The query's own pairs keep the similarities that they were ranked by.
-            weights[0] = row[columns]
-            _match_group(row[columns], weights, cbgm.similarity)
-
-
-def _most_similar(row: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k largest similarities, all of those equal to the k-th among them, unlisted boxes left out."""
-    least = np.partition(row, -k)[-k] if len(row) > k else -np.inf
-    return np.flatnonzero((row >= least) & (row > -np.inf))
-
-
-def _match_group(similarities: np.ndarray, weights: np.ndarray, rule: str) -> None:
-    """Match the query's group with an image's people; the query's match gets the strongest pair's weight or the sum."""
-    people, matched = linear_sum_assignment(weights, maximize=True)
-    pairs = weights[people, matched]
-    similarities[matched[people == 0]] = pairs.sum() if rule == 'total' else pairs.max()
+        others = others[np.argsort(-context.boxes[others, 4], kind='stable')[: cbgm.k2 - 1]]
+        group = np.vstack([results.query_embeddings[query], context.embeddings[others]])  # (at most k2, D)
+        images = gallery.images[detections]
+        # All boxes that are as similar as the k1-th take part.
+        least = np.partition(similarities, -cbgm.k1)[-cbgm.k1] if len(similarities) > cbgm.k1 else -np.inf
+        for image in np.unique(images[similarities >= least]):
+            boxes = np.flatnonzero(images == image)
+            weights = group @ gallery.features[detections[boxes]].T  # (group, boxes)
+            weights[0] = similarities[boxes]  # the query's own pairs keep the similarities that they were ranked by
+            people, matched = linear_sum_assignment(weights, maximize=True)
+            pairs = weights[people, matched]
+            # SeqNet's code takes the strongest pair; its sum of all pairs, the paper's, is commented out there.
+            similarities[boxes[matched[people == 0]]] = pairs.sum() if cbgm.similarity == 'total' else pairs.max()
+        yield similarities, detections, candidates

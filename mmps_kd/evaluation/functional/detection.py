@@ -7,7 +7,7 @@ import numpy as np
 from mmps_kd.errors import UserError
 from mmps_kd.structures import GroundTruth, SearchResults, expand_runs, intersection_areas, paired_iou, run_offsets
 
-from .checks import check_score_thr, check_structure
+from .results_file import check_score_thr, check_structure
 
 
 @dataclass(frozen=True)

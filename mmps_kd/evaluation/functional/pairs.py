@@ -1,19 +1,15 @@
-"""Search by pairs: models whose detections and similarities depend on the query."""
+"""Search by pairs: models whose detections and similarities depend on the query, such as QEEPS."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.structures import PairResults, SearchProtocol, run_offsets
+from mmps_kd.structures import PairResults, RankedBoxes, SearchProtocol, SearchScores, expand_runs, run_offsets
 
-from .checks import check_truths
-from .pair_gallery import build_pair_gallery, listed_pairs, pairs_as_images
-from .ranking import RankedBoxes, rank_boxes, single_query
-from .search import CHUNK_SIZE, SearchScores, score_rankings
-from .similarity import similarity_chunks
+from .results_file import check_pairs, check_score_thr, check_truths
+from .search import CHUNK_SIZE, Gallery, gallery_rows, rank_row, score_rows
 
 
 def evaluate_pairs(
@@ -24,83 +20,72 @@ def evaluate_pairs(
     topk: Sequence[int] = (1, 5, 10),
     chunk_size: int = CHUNK_SIZE,
 ) -> SearchScores:
-    """Score a search by pairs under the rules of :func:`evaluate_search`.
-
-    Each (query, image) pair is taken for an image that is listed for that query alone; with similarities as
-    embeddings of one number, the rest is an ordinary search.
-
-    Args:
-        results: Detections of every pair that the protocol lists; other pairs are ignored.
-        protocol: Queries, galleries and true boxes.
-        score_thr: Detections with a lower score are ignored.
-        topk: Values of k.
-        chunk_size: See :func:`evaluate_search`.
+    """Score a search by pairs under the rules of :func:`evaluate_search`; pairs that are not listed are ignored.
 
     Raises:
         UserError: If a pair is missing or there twice, the arrays disagree, a number is not finite, a query has no
             true box in its gallery, or the model dropped detections above ``score_thr``.
     """
-    _check_pairs(results)
+    check_pairs(results)
     check_truths(protocol)
-    pairs = listed_pairs(protocol)
-    gallery = build_pair_gallery(results, protocol, pairs, score_thr)
-    # The search compares in single precision, which holds the places in the order exactly.
-    places = _order_within((pairs // len(protocol.gallery_images))[gallery.images], gallery.embeddings[:, 0])
-    gallery = replace(gallery, embeddings=places[:, None].astype(np.float32))
-    protocol = pairs_as_images(protocol, pairs)
-    ones = np.ones((protocol.num_queries, 1), np.float32)
-    return score_rankings(similarity_chunks(ones, gallery, protocol, chunk_size), gallery, protocol, topk)
-
-
-def save_pairs(path: str | os.PathLike, results: PairResults) -> None:
-    """Write results as npz, an array a field; ``PairResults(**numpy.load(path))`` reads them.
-
-    Args:
-        path: File to write; its folder must exist.
-        results: What to write.
-    """
-    arrays = {key: value for key, value in vars(results).items() if value is not None}
-    with open(path, 'wb') as file:
-        np.savez(file, **arrays)
+    gallery = build_pair_gallery(results, protocol, score_thr)
+    return score_rows(gallery_rows(gallery, protocol, chunk_size=chunk_size), protocol, topk)
 
 
 def rank_pairs(
     results: PairResults, protocol: SearchProtocol, query: int, *, score_thr: float = 0.5, topk: int = 10
 ) -> RankedBoxes:
     """Rank the boxes of a query's pairs, as :func:`rank_gallery` does."""
-    single = single_query(protocol, query)
+    single = protocol.of_query(query)
     own = replace(results, query_ids=np.where(results.query_ids == query, 0, -1))
-    gallery = build_pair_gallery(own, single, listed_pairs(single), score_thr)
-    return rank_boxes(gallery, gallery.embeddings[:, 0], single, topk)
+    gallery = build_pair_gallery(own, single, score_thr)
+    return rank_row(*gallery_rows(gallery, single), gallery, single, topk)
 
 
-def _order_within(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(N,) int64: 0 for the smallest value of a group, 1 for the next larger one, and so on; equal for equal ones."""
-    order = np.lexsort((values, groups))
-    groups, values = groups[order], values[order]
-    steps = np.cumsum((np.diff(groups, prepend=-1) > 0) | (np.diff(values, prepend=0) > 0))
-    ranks = np.empty(len(values), dtype=np.int64)
-    ranks[order] = steps - steps[np.searchsorted(groups, groups)]
-    return ranks
+def build_pair_gallery(results: PairResults, protocol: SearchProtocol, score_thr: float) -> Gallery:
+    """Arrange the detections with score >= ``score_thr`` by pair of query and image.
 
+    Raises:
+        UserError: If a pair that the protocol lists is missing or there twice, or the model dropped detections above
+            ``score_thr``.
+    """
+    check_score_thr(results.score_thr, score_thr)
+    num_images = len(protocol.gallery_images)
 
-def _check_pairs(results: PairResults) -> None:
-    pairs, detections = len(results.query_ids), len(results.boxes)
-    if not pairs == len(results.image_names) == len(results.num_dets):
+    def keys_of(offsets: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return np.repeat(np.arange(protocol.num_queries), np.diff(offsets)) * num_images + images
+
+    def describe(key: int) -> str:
+        name, image = protocol.query_images[key // num_images], protocol.gallery_images[key % num_images]
+        return f"the pair of query {key // num_images} ('{name}') and image '{image}'"
+
+    entries = keys_of(protocol.offsets, protocol.entries)
+    pairs = np.unique(entries)
+    # Where the results have each pair.
+    index = {name: image for image, name in enumerate(protocol.gallery_images.tolist())}
+    images = np.array([index.get(name, -1) for name in results.image_names.tolist()], dtype=np.int64)
+    known = np.flatnonzero((images >= 0) & (results.query_ids >= 0))
+    keys = results.query_ids[known] * num_images + images[known]
+    order = np.argsort(keys, kind='stable')
+    keys, known = keys[order], known[order]
+    twice, missing = keys[1:][np.diff(keys) == 0], pairs[~np.isin(pairs, keys)]
+    if len(twice):
+        raise UserError(f'results hold {describe(twice[0])} twice: list each pair once')
+    if len(missing):
         raise UserError(
-            f'{pairs} query_ids, {len(results.image_names)} image_names and {len(results.num_dets)} num_dets: '
-            'give one of each a pair'
+            f'results lack {describe(missing[0])}, {len(missing)} of {len(pairs)} pairs in all: '
+            'a pair without detections is listed with num_dets 0'
         )
-    if not results.num_dets.sum() == detections == len(results.similarities):
-        raise UserError(
-            f'num_dets add up to {results.num_dets.sum()}, but there are {detections} boxes '
-            f'and {len(results.similarities)} similarities'
-        )
-    for what, finite in (
-        ('boxes', np.isfinite(results.boxes).all(axis=1)),
-        ('similarities', np.isfinite(results.similarities)),
-    ):
-        if not finite.all():
-            pair = np.searchsorted(run_offsets(results.num_dets), np.flatnonzero(~finite)[0], side='right') - 1
-            name = results.image_names[pair]
-            raise UserError(f"{what} of query {results.query_ids[pair]} in image '{name}' hold NaN or infinity")
+    where = known[np.searchsorted(keys, pairs)]
+    counts = results.num_dets[where]
+    rows, owners = expand_runs(run_offsets(results.num_dets)[where], counts), np.repeat(np.arange(len(where)), counts)
+    kept = results.boxes[rows, 4] >= score_thr
+    rows, owners = rows[kept], owners[kept]
+    return Gallery(
+        starts=run_offsets(np.bincount(owners, minlength=len(pairs))),
+        images=pairs[owners] % num_images,
+        boxes=results.boxes[rows],
+        features=results.similarities[rows],
+        entry_blocks=np.searchsorted(pairs, entries),
+        truth_blocks=np.searchsorted(pairs, keys_of(protocol.truth_offsets, protocol.truth_images)),
+    )

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from mmdet.registry import METRICS
 
-from ..functional import SearchResults, evaluate_detection
-from .base_search_metric import ProtocolMetric
+from mmps_kd.structures import SearchResults
 
-DETECTION_FIGURES = ('det_ap', 'det_recall', 'det_recall_labelled')
+from ..functional import evaluate_detection
+from .search_metric import DETECTION_FIGURES, ProtocolMetric
 
 
 @METRICS.register_module()

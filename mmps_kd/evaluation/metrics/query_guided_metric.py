@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from mmdet.registry import METRICS
 
-from ..functional import PairResults, RankedBoxes, evaluate_pairs, rank_pairs, save_pairs
-from .base_search_metric import BaseSearchMetric
-from .tables import print_table, search_figures, search_header, table_row
+from mmps_kd.structures import PairResults, RankedBoxes
+
+from ..functional import evaluate_pairs, rank_pairs, save_pairs
+from .search_metric import BaseSearchMetric, print_table, search_figures, search_header, table_row
 
 
 @METRICS.register_module()

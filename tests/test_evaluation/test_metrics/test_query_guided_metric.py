@@ -70,7 +70,8 @@ def test_figures_by_hand():
 
 def test_main_protocol_is_named_in_the_table(monkeypatch):
     printed = []
-    monkeypatch.setattr('mmps_kd.evaluation.metrics.tables.print_log', lambda text, **kwargs: printed.append(text))
+    module = 'mmps_kd.evaluation.metrics.search_metric'
+    monkeypatch.setattr(f'{module}.print_log', lambda text, **kwargs: printed.append(text))
     run()
     assert '| main       | 50.00 | 0.00  | 100.00 | 100.00 |' in printed[0].splitlines()
 
