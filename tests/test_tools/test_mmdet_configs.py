@@ -15,6 +15,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRIES = [part for part in vars(mmdet.registry).values() if isinstance(part, Registry) and part.scope == 'mmdet']
@@ -72,6 +73,7 @@ def files(
     cfg.update(val_evaluator=metrics, test_evaluator=metrics, val_dataloader=cfg['test_dataloader'])
     cfg['default_hooks']['checkpoint'].update(save_best='found/det_ap')
     cfg['default_hooks']['logger'] = dict(type='LoggerHook', interval=1)
+    cfg['visualizer']['vis_backends'] = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
     cfg['custom_hooks'].append(dict(type='EMAHook'))
     cfg['custom_hooks'].append(dict(type='EarlyStoppingHook', monitor='found/mAP', min_delta=2, patience=1))
     cfg['train_cfg'].update(max_epochs=3, val_interval=1)
@@ -140,6 +142,9 @@ def test_it_is_trained_resumed_and_what_that_writes_is_read(monkeypatch, files, 
     assert not (work / 'epoch_3.pth').exists()  # stopped after the second validation
     assert 'did not improve' in output
     assert len(list(work.glob('best_found_det_ap_epoch_*.pth'))) == 1
+    (events,) = work.glob('*/vis_data/events.out.tfevents.*')
+    curves = EventAccumulator(str(events)).Reload()
+    assert [event.step for event in curves.Scalars('found/mAP')] == [1, 2]
     shutil.rmtree(tmp_path / 'again', ignore_errors=True)
     output = call('train.py', files.config, '--work-dir', tmp_path / 'again', '--resume', work / 'epoch_1.pth')
     assert 'the epoch begins again' not in output
