@@ -1,6 +1,7 @@
 """Every config in configs/ is built and makes one training step and one prediction."""
 
 import functools
+import re
 import tempfile
 from pathlib import Path
 
@@ -129,3 +130,10 @@ def test_golden_losses_are_of_configs_that_exist(golden_losses):
 def test_the_guide_to_new_backbones_shows_the_configs(path):
     shown = ''.join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith('#'))
     assert f'```python\n{shown}```' in (ROOT / 'docs/new_backbone.md').read_text()
+
+
+@pytest.mark.parametrize('folder', ['oim', 'seqnet', 'qeeps', 'detector', 'kd'])
+def test_the_readme_of_a_folder_lists_its_configs(folder):
+    root = ROOT / 'configs' / folder
+    linked = re.findall(r'^\| \[([^\]]+)\]\(\1\.py\)', (root / 'README.md').read_text(), re.MULTILINE)
+    assert sorted(linked) == sorted(path.stem for path in root.glob('*.py'))
