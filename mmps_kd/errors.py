@@ -1,9 +1,9 @@
-"""Errors that a user can cause and mend."""
+"""Errors that a user can cause and fix."""
 
 import errno
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 LONGEST_MESSAGE = 1000
@@ -25,6 +25,13 @@ class UserError(ValueError):
         more = len(messages) - 1
         super().__init__(messages[0] + (f' ({more} more: check_dataset.py lists all)' if more else ''))
         self.messages = messages
+
+
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise :class:`UserError` with the list of choices if ``value`` is none of them."""
+    choices = list(choices)
+    if value not in choices:
+        raise UserError(f'{key}={value!r} does not exist: choose one of {", ".join(choices)}')
 
 
 def run_tool(main: Callable[[], None]) -> NoReturn:

@@ -5,7 +5,7 @@ import errno
 import pytest
 from torch.utils.data import DataLoader
 
-from mmps_kd.errors import UserError, run_tool
+from mmps_kd.errors import UserError, check_choice, run_tool
 
 
 class DamagedImageError(UserError):
@@ -69,3 +69,12 @@ def test_of_several_errors_the_first_is_shown():
     error = UserError('a: x', 'a: y', 'a: z')
     assert str(error) == 'a: x (2 more: check_dataset.py lists all)'
     assert error.messages == ('a: x', 'a: y', 'a: z')
+
+
+def test_known_value_passes():
+    assert check_choice('mode', 'ce', ['ce', 'kl']) is None
+
+
+def test_unknown_value_lists_the_choices():
+    with pytest.raises(UserError, match="^mode='mse' does not exist: choose one of ce, kl$"):
+        check_choice('mode', 'mse', iter(['ce', 'kl']))

@@ -18,7 +18,7 @@ from mmps_kd.apis.named_configs import test_pipeline
 from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
-from mmps_kd.models.trained import file_sha256, load_teacher, read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import file_sha256, load_teacher, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmps_kd.compat import type_name
-from mmps_kd.models.trained import load_weights, read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import load_weights, read_checkpoint
 
 TEACHING = ('teacher', 'distillation', 'lut', 'enabled')
 """What a :class:`PersonSearchDistiller` takes beside its student's config."""

@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from mmps_kd.compat import type_name
 from mmps_kd.errors import UserError
 from mmps_kd.gallery import People
-from mmps_kd.models.trained import file_sha256
+from mmps_kd.models.utils.checkpoint_io import file_sha256
 
 from .named_configs import test_pipeline
 from .plain_student import load_student, plain_student

@@ -53,7 +53,7 @@ class SearchGraph(nn.Module):
         x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
         boxes, scores = self._detect(x, propose(self.model.rpn_head, x, size), size)
         roi_head = self.model.roi_head
-        embeddings = roi_head.reid_head(roi_head._reid_feats(x, rois_and_spare(boxes, size)))
+        embeddings = roi_head.reid_head(roi_head.extract_reid_feats(x, rois_and_spare(boxes, size)))
         return boxes, scores, embeddings[:-1]
 
     def _detect(self, x: tuple[Tensor], proposals: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class SearchGraph(nn.Module):
         head = self.model.roi_head
         cfg = head.test_cfg
         rois = rois_and_spare(boxes, size)
-        bbox_pred, _, logits = head._second_forward(x, rois)
+        bbox_pred, _, logits = head.forward_second(x, rois)
         boxes = head.second_bbox_head.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)[:-1]
         scores = scores if head.first_cls_score else logits[:-1].sigmoid()
         kept = nms(boxes, scores, cfg.second.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
@@ -111,7 +111,7 @@ class EmbedGraph(nn.Module):
         """
         x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
         roi_head = self.model.roi_head
-        return roi_head.reid_head(roi_head._reid_feats(x, rois_and_spare(boxes, image.shape[:2])))[:-1]
+        return roi_head.reid_head(roi_head.extract_reid_feats(x, rois_and_spare(boxes, image.shape[:2])))[:-1]
 
 
 def require_plain_nms(model: PersonSearchRCNN) -> None:

@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmps_kd.models import QEEPS
-from mmps_kd.models.distillers import LookUpTable, PersonSearchDistiller, identities_sha256, save_lut
+from mmps_kd.models.detectors import PersonSearchDistiller
+from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(p for p in ROOT.glob('configs/*/*.py') if p.parent.name != '_base_')

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 HERE = Path(__file__).parent
 

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 ITERATIONS = 20
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 STRATEGY = dict(
     type='FSDPStrategy',

@@ -21,7 +21,7 @@ from mmps_kd.evaluation.functional import (
     load_results,
 )
 from mmps_kd.models.distillers import LookUpTable, load_lut, save_lut
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 ROUNDS = [pytest.param(15, id='some'), pytest.param(150, id='many', marks=pytest.mark.slow)]
 ODD_ARRAYS = [

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmps_kd.apis import box_embeddings
 from mmps_kd.apis.lut_extraction import build_train_set
 from mmps_kd.models.distillers import check_lut, load_lut
-from mmps_kd.models.trained import file_sha256, load_teacher
+from mmps_kd.models.utils.checkpoint_io import file_sha256, load_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/demo/oim_r18-narrow_mini.py'

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 
 from mmps_kd.apis.lut_extraction import build_train_set
 from mmps_kd.models.distillers import check_lut, load_lut
-from mmps_kd.models.trained import load_teacher
+from mmps_kd.models.utils.checkpoint_io import load_teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 LUT_KEY = 'roi_head.reid_head.loss_oim.lut'
@@ -22,7 +22,7 @@ LUT_KEY = 'roi_head.reid_head.loss_oim.lut'
 
 def by_second_stage(model, inputs, boxes):
     """SeqNet: people are embedded by the second head."""
-    return model.roi_head._second_forward(model.extract_feat(inputs), F.pad(boxes, (1, 0)))[1]
+    return model.roi_head.forward_second(model.extract_feat(inputs), F.pad(boxes, (1, 0)))[1]
 
 
 def as_own_partner(model, inputs, boxes):

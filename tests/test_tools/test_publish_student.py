@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmps_kd.errors import UserError
-from mmps_kd.models.trained import file_sha256
+from mmps_kd.models.utils.checkpoint_io import file_sha256
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/publish_student.py'
 publish = runpy.run_path(str(TOOL))['publish']

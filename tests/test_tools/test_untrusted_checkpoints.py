@@ -17,7 +17,7 @@ from mmps_kd.apis.lut_extraction import rows_from_memory
 from mmps_kd.compat import load_from_http
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers.teacher import DetectorTeacher
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/demo/oim_r18-narrow_mini.py'

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mmps_kd.apis.lut_extraction import rows_from_memory
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, load_lut
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from mmps_kd.errors import UserError, run_tool
-from mmps_kd.models.trained import file_sha256, read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import file_sha256, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 
-from mmps_kd.models.distillers import PersonSearchDistiller
+from mmps_kd.models.detectors import PersonSearchDistiller
 from mmps_kd.models.distillers.terms import FeatureTerm
 from mmps_kd.visualization.distillation import draw_difference, feature_difference, spread_over_image
 from mmps_kd.visualization.people import join_panels

@@ -4,7 +4,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmps_kd.models.distillers import PersonSearchDistiller
+from mmps_kd.models.detectors import PersonSearchDistiller
 
 
 def unwrapped_model(runner: Runner) -> nn.Module:

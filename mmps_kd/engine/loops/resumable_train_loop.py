@@ -6,9 +6,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader
 
 from mmps_kd.datasets.samplers import ResumableBatchSampler, ResumableSampler
-from mmps_kd.errors import UserError
-from mmps_kd.models.losses.choices import check_choice
-from mmps_kd.models.losses.finite import NonFiniteLossError
+from mmps_kd.errors import UserError, check_choice
+from mmps_kd.models.utils.invalid_loss import NonFiniteLossError
 
 from ..hooks.unwrap import unwrapped_model
 

@@ -10,7 +10,7 @@ from mmdet.structures import SampleList
 from mmdet.utils import InstanceList
 from torch import Tensor
 
-from ..losses.ranks import mean_over_ranks
+from ..utils.dist import mean_over_ranks
 
 
 @dataclass

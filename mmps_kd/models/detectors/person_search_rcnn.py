@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mmps_kd.errors import UserError
 
 from ..dense_heads import RPNOutputs
-from ..losses.finite import require_finite
 from ..roi_heads import RoIOutputs
+from ..utils.invalid_loss import require_finite
 
 
 @dataclass

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mmps_kd.errors import UserError
 
-from ..dense_heads import RPNOutputs
-from ..query_guided import QRPNOutputs, detect_shared, mark_queries
+from ..dense_heads import QRPNOutputs, RPNOutputs, mark_queries
 from ..roi_heads.reid_roi_head import RoIOutputs, assigned_pids, positive_rois
 from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, poolable
 
@@ -121,10 +120,11 @@ class QEEPS(PersonSearchRCNN):
         self, x: tuple[Tensor], sampled: list[SamplingResult], samples: dict, x_query: tuple[Tensor], queries: Tensor
     ) -> RoIOutputs:
         """Run the RoI head; where the re-id head has batch norm, people of both images are normalised together."""
-        detected, pids = self.roi_head._detect_train(x, sampled), [assigned_pids(sampled, samples['gallery'])]
+        detected, pids = self.roi_head.forward_boxes(x, sampled), [assigned_pids(sampled, samples['gallery'])]
         others = [other_people(query) for query in samples['query']]
         rois = torch.cat([queries, bbox2roi([people.bboxes for people in others])])
-        feats = torch.cat([detected['roi_feats'][positive_rois(sampled)], self.roi_head._reid_feats(x_query, rois)])
+        others_feats = self.roi_head.extract_reid_feats(x_query, rois)
+        feats = torch.cat([detected['roi_feats'][positive_rois(sampled)], others_feats])
         pids += [query.query_instances.pids for query in samples['query']] + [people.pids for people in others]
         return RoIOutputs(**detected, embeddings=self.roi_head.reid_head(feats), pids=torch.cat(pids))
 
@@ -227,7 +227,7 @@ class QEEPS(PersonSearchRCNN):
         count = len(scores[0])
         deltas, metas = [level.expand(count, -1, -1, -1) for level in deltas], [meta] * count
         proposals = self.rpn_head.predict_by_feat(scores, deltas, batch_img_metas=metas, cfg=self.test_cfg.rpn)
-        return detect_shared(self.roi_head, x, [p.bboxes for p in proposals], meta, self.test_cfg.rpn.max_per_img)
+        return self.roi_head.predict_shared(x, [p.bboxes for p in proposals], meta, self.test_cfg.rpn.max_per_img)
 
 
 def other_people(query: DetDataSample) -> InstanceData:

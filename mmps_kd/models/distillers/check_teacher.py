@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 
-from ..detectors import PersonSearchRCNN
+from ..detectors.person_search_rcnn import PersonSearchRCNN
 from .teacher import DetectorTeacher, FeatureLevel, blank_image_features, feature_levels
 from .terms import HEAD_TERMS
 

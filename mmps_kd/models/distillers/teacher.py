@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmps_kd.errors import UserError
 
-from ..trained import file_sha256, load_teacher, read_checkpoint
+from ..utils.checkpoint_io import file_sha256, load_teacher, read_checkpoint
 
 
 @dataclass(frozen=True)

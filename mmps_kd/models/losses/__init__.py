@@ -2,7 +2,6 @@
 
 from .bounded_regression_loss import BoundedRegressionLoss
 from .feature_imitation_loss import FeatureImitationLoss
-from .fine_grained_mask import fine_grained_mask
 from .id_feature_loss import IDFeatureLoss
 from .logit_distillation_loss import LogitDistillationLoss
 from .oim_loss import UNLABELLED, OIMLoss
@@ -14,5 +13,4 @@ __all__ = [
     'IDFeatureLoss',
     'LogitDistillationLoss',
     'OIMLoss',
-    'fine_grained_mask',
 ]

@@ -4,7 +4,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .averaging import average
+from ..utils.dist import average
 
 
 @MODELS.register_module()

@@ -4,10 +4,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from mmps_kd.errors import UserError
+from mmps_kd.errors import UserError, check_choice
 
-from .choices import check_choice
-from .ranks import mean_over_ranks
+from ..utils.dist import mean_over_ranks
 
 DISTANCES = {'l2': torch.square, 'l1': torch.abs}
 

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .averaging import average
-from .choices import check_choice
+from mmps_kd.errors import check_choice
+
+from ..utils.dist import average
 
 
 @MODELS.register_module()

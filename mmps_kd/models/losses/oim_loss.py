@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from mmps_kd.errors import UserError
 
-from .ranks import gather_rows, mean_over_ranks
+from ..utils.dist import gather_rows, mean_over_ranks
 
 UNLABELLED = -1
 """Person id of people without an identity."""

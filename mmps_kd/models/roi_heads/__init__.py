@@ -1,12 +1,13 @@
 """RoI heads of person search."""
 
-from .norm_aware_head import NormAwareReIDHead
-from .reid_head import ReIDHead
+from .qsim_head import QSimNet
+from .reid_head import NormAwareReIDHead, ReIDHead
 from .reid_roi_head import ReIDRoIHead, RoIOutputs
 from .seq_roi_head import SecondStageOutputs, SeqRoIHead, SeqRoIOutputs
 
 __all__ = [
     'NormAwareReIDHead',
+    'QSimNet',
     'ReIDHead',
     'ReIDRoIHead',
     'RoIOutputs',

@@ -1,4 +1,4 @@
-"""The re-identification branch on RoI features."""
+"""Re-identification heads on RoI features: embedding, and norm-aware embedding."""
 
 import math
 
@@ -9,6 +9,8 @@ from mmdet.utils import ConfigType, OptMultiConfig
 from mmengine.model import BaseModule
 from mmengine.utils import to_2tuple
 from torch import Tensor, nn
+
+from ..utils.dist import mean_over_ranks
 
 
 @MODELS.register_module()
@@ -83,3 +85,49 @@ class RoIBatchNorm(nn.BatchNorm1d):
         if not self.training or len(x) > 1:
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+@MODELS.register_module()
+class NormAwareReIDHead(ReIDHead):
+    """Norm-aware embedding (Chen et al., CVPR 2020).
+
+    The RoI's vector ``v`` splits into its direction ``v / |v|``, the embedding, and its length ``|v|``, which batch
+    norm brings to a logit of being a person.
+
+    Args:
+        in_channels: Channels C of the RoI features.
+        loss_oim: Config of the :class:`OIMLoss` on the embeddings.
+        loss_cls: Config of the binary loss on the logits.
+        **kwargs: As for :class:`ReIDHead`.
+    """
+
+    def __init__(self, in_channels: int, loss_oim: ConfigType, loss_cls: ConfigType, **kwargs) -> None:
+        super().__init__(in_channels, loss_oim, **kwargs)
+        self.rescaler = RoIBatchNorm(1)
+        self.loss_cls = MODELS.build(loss_cls)
+
+    def embed_and_score(self, roi_feats: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed RoIs and score them.
+
+        Args:
+            roi_feats: (N, C, h, w).
+
+        Returns:
+            (N, D) embeddings of unit length and (N,) logits of being a person, both in fp32.
+        """
+        vectors = self.project(roi_feats)
+        logits = self.rescaler(vectors.norm(dim=1, keepdim=True)).squeeze(1)
+        return F.normalize(vectors, dim=1), logits
+
+    def loss_score(self, logits: Tensor, is_person: Tensor) -> Tensor:
+        """Binary classification loss of the logits, averaged over the RoIs.
+
+        Args:
+            logits: (N,).
+            is_person: (N,) bool.
+
+        Returns:
+            Scalar, 0 if there is no RoI.
+        """
+        count = mean_over_ranks(len(logits), logits.device)
+        return self.loss_cls(logits, is_person.long(), avg_factor=count)

@@ -92,13 +92,13 @@ class SeqRoIHead(ReIDRoIHead):
         self, x: tuple[Tensor], sampling_results: list[SamplingResult], batch_data_samples: SampleList
     ) -> SeqRoIOutputs:
         """Run the first head on the sampled RoIs, the second on RoIs sampled from the first one's boxes."""
-        first = self._detect_train(x, sampling_results)
+        first = self.forward_boxes(x, sampling_results)
         metas = [sample.metainfo for sample in batch_data_samples]
         refined = decode(self.bbox_head, first['rois'], first['bbox_pred'].detach(), metas)
         candidates = [InstanceData(priors=boxes) for boxes in refined]
         sampled = sample_rois(self.second_assigner, self.second_sampler, candidates, batch_data_samples)
         rois = bbox2roi([res.priors for res in sampled])
-        bbox_pred, embeddings, scores = self._second_forward(x, rois)
+        bbox_pred, embeddings, scores = self.forward_second(x, rois)
         targets = self.second_bbox_head.get_targets(sampled, self.train_cfg)
         return SeqRoIOutputs(
             **first,
@@ -107,13 +107,14 @@ class SeqRoIHead(ReIDRoIHead):
             second=SecondStageOutputs(rois, sampled, bbox_pred, *targets, scores),
         )
 
-    def _second_forward(self, x: tuple[Tensor], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward_second(self, x: tuple[Tensor], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Deltas (S, 4), embeddings (S, D) and logits (S,) of the second head on RoIs (S, 5)."""
-        feats = self._reid_feats(x, rois)
+        feats = self.extract_reid_feats(x, rois)
         _, bbox_pred = self.second_bbox_head(feats)
         return bbox_pred, *self.reid_head.embed_and_score(feats)
 
-    def _reid_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
+    def extract_reid_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
+        """Features (R, C, h, w) of RoIs (R, 5), after the second shared head."""
         feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois)
         return self.second_shared_head(feats)
 
@@ -130,7 +131,7 @@ class SeqRoIHead(ReIDRoIHead):
     def _detect(self, x: tuple[Tensor], rpn_results_list: InstanceList, metas: list[dict]) -> InstanceList:
         first = super()._detect(x, rpn_results_list, metas)
         rois = bbox2roi([res.bboxes for res in first])
-        bbox_pred, _, logits = self._second_forward(x, rois)
+        bbox_pred, _, logits = self.forward_second(x, rois)
         boxes = decode(self.second_bbox_head, rois, bbox_pred, metas)
         scores = [res.scores for res in first]
         if not self.first_cls_score:

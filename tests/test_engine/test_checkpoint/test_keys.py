@@ -7,7 +7,7 @@ import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmps_kd.models.trained import read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 # A changed name breaks checkpoints that people have: rename in _load_from_state_dict as well, or better not at all.
 NAMES = json.loads(Path(__file__).with_name('state_dict_keys.json').read_text())

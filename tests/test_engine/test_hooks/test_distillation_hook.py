@@ -7,7 +7,7 @@ import pytest
 
 from mmps_kd.engine import DistillationHook
 from mmps_kd.errors import UserError
-from mmps_kd.models.distillers import PersonSearchDistiller
+from mmps_kd.models.detectors import PersonSearchDistiller
 
 NOW = dict(teacher=dict(config='teacher.py', sha256='aa'), table=None)
 

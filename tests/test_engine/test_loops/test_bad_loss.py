@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from mmps_kd.datasets import ResumableSampler
 from mmps_kd.engine import ResumableTrainLoop
 from mmps_kd.errors import UserError
-from mmps_kd.models.losses.finite import NonFiniteLossError
+from mmps_kd.models.utils.invalid_loss import NonFiniteLossError
 
 
 class Images(list):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from mmps_kd.models.losses.finite import NonFiniteLossError
+from mmps_kd.models.utils.invalid_loss import NonFiniteLossError
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmps_kd.compat import allow_checkpoint_classes
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
-from mmps_kd.models.trained import load_teacher
+from mmps_kd.models.utils.checkpoint_io import load_teacher
 
 TERMS = [
     dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', mode='fine_grained', warmup_iters=2)),

@@ -151,7 +151,7 @@ def test_each_stage_has_a_shared_head_of_its_own(seqnet_cfg):
     head.eval()
     x, rois = (torch.randn(1, 256, 12, 16),), torch.tensor([[0.0, 10, 8, 40, 88]])
     roi_feats = head.bbox_roi_extractor(x, rois)
-    feats = head._reid_feats(x, rois)
+    feats = head.extract_reid_feats(x, rois)
     assert torch.equal(feats, head.second_shared_head(roi_feats))
     assert not torch.allclose(feats, head.shared_head(roi_feats))
 
@@ -189,7 +189,7 @@ def test_whose_score_counts(head, features, make_batch, first_cls_score):
         metas = [dict(img_shape=(96, 128))] * 2
         first = head.predict_bbox(features, metas, proposals(BOXES, []), head.test_cfg)[0]
         rois = torch.cat([torch.zeros(2, 1), first.bboxes], dim=1)
-        scores = head._second_forward(features, rois)[2].sigmoid()
+        scores = head.forward_second(features, rois)[2].sigmoid()
     assert results[0].scores.tolist() == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-5)
 
 
@@ -216,7 +216,7 @@ def test_queries_are_embedded_by_the_second_stage(build_seqnet, make_batch):
     data = model.data_preprocessor(batch)
     (sample,) = model(**data, mode='predict')
     x, rois = model.extract_feat(data['inputs']), torch.cat([torch.zeros(2, 1), boxes], dim=1)
-    expected = model.roi_head._second_forward(x, rois)[1]
+    expected = model.roi_head.forward_second(x, rois)[1]
     assert torch.allclose(sample.pred_queries.embeddings, expected, atol=1e-6)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmps_kd.errors import UserError
-from mmps_kd.models.losses.finite import NonFiniteLossError, require_finite
+from mmps_kd.models.utils.invalid_loss import NonFiniteLossError, require_finite
 
 
 def test_finite_losses_pass():

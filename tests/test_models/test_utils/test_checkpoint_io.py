@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers.teacher import DetectorTeacher
-from mmps_kd.models.trained import file_sha256, load_teacher, read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import file_sha256, load_teacher, read_checkpoint
 
 
 def test_hash_of_a_file(tmp_path):

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 
-from ..detectors import PersonSearchRCNN
-from ..detectors.person_search_rcnn import TrainOutputs
-from .check_teacher import check_teacher
-from .diagnostics import Diagnostics, gradient_norms
-from .teacher import DetectorTeacher, FeatureLevel
-from .terms import HEAD_TERMS, EmbeddingTerm, FeatureTerm, TeacherOutputs, cosine_gap
+from ..distillers.check_teacher import check_teacher
+from ..distillers.diagnostics import Diagnostics, gradient_norms
+from ..distillers.teacher import DetectorTeacher, FeatureLevel
+from ..distillers.terms import HEAD_TERMS, EmbeddingTerm, FeatureTerm, TeacherOutputs, cosine_gap
+from .person_search_rcnn import PersonSearchRCNN, TrainOutputs
 
 
 @MODELS.register_module()

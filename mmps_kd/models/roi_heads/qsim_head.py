@@ -6,8 +6,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..losses.averaging import average
-from ..roi_heads.reid_head import RoIBatchNorm
+from ..utils.dist import average
+from .reid_head import RoIBatchNorm
 
 
 @MODELS.register_module()

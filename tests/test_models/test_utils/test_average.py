@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmps_kd.models.losses.averaging import average
+from mmps_kd.models.utils.dist import average
 
 ROWS = torch.tensor([1.0, 2.0, 6.0])
 

@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmps_kd.engine.hooks.lut_hook import LUTHook
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers import LookUpTable, LUTDistiller, identities_sha256, save_lut
-from mmps_kd.models.distillers.lut_distiller import project_pca
+from mmps_kd.models.distillers.lut import project_pca
 from mmps_kd.models.losses import OIMLoss
 
 

@@ -1,4 +1,4 @@
-"""Rows and counts from all ranks of a distributed run."""
+"""Rows, counts and averages over all ranks of a distributed run."""
 
 import torch
 from mmengine.dist import all_gather, all_reduce, get_world_size
@@ -40,3 +40,20 @@ def mean_over_ranks(count: int | Tensor, device: torch.device) -> Tensor:
     total = torch.as_tensor(count, device=device).clone()
     all_reduce(total)
     return total.clamp(min=1) / get_world_size()
+
+
+def average(losses: Tensor, avg_factor: float | Tensor | None = None) -> Tensor:
+    """Sum of the rows' losses over their number, or over ``avg_factor`` where given; never over less than 1.
+
+    In a distributed run the number is the mean over ranks, see :func:`mean_over_ranks`; so has ``avg_factor`` to be.
+
+    Args:
+        losses: (N,), N may be 0.
+        avg_factor: Number, or scalar tensor.
+
+    Returns:
+        Scalar; 0 with a gradient of 0 if there are no rows.
+    """
+    if avg_factor is None:
+        return losses.sum() / mean_over_ranks(len(losses), losses.device)
+    return losses.sum() / torch.as_tensor(avg_factor).clamp(min=1)

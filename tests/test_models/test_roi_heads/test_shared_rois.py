@@ -4,8 +4,6 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmps_kd.models.query_guided import detect_shared
-
 POOL = torch.tensor(
     [[10.0, 8, 40, 88], [60, 20, 90, 92], [12, 8, 41, 80], [0, 0, 9, 9], [61, 20, 92, 90], [5, 5, 50, 90]]
 )
@@ -32,7 +30,7 @@ def test_as_each_list_alone(head, x, make_batch, chunk):
     forward = head._bbox_forward
     head._bbox_forward = lambda x, rois: calls.append(len(rois)) or forward(x, rois)
     with torch.no_grad():
-        together = detect_shared(head, x, lists, sample.metainfo, chunk)
+        together = head.predict_shared(x, lists, sample.metainfo, chunk)
         # Six different boxes.
         assert sum(calls) == 6 and max(calls) <= chunk
         for boxes, result in zip(lists, together, strict=True):
@@ -47,6 +45,6 @@ def test_nobody_at_all(head, x, make_batch):
     head.test_cfg.score_thr = 1.0
     sample = make_batch([([], [])])['data_samples'][0]
     with torch.no_grad():
-        results = detect_shared(head, x, [POOL, POOL[:1]], sample.metainfo, 100)
+        results = head.predict_shared(x, [POOL, POOL[:1]], sample.metainfo, 100)
     assert [result.bboxes.shape for result in results] == [(0, 4)] * 2
     assert [result.embeddings.shape for result in results] == [(0, 16)] * 2

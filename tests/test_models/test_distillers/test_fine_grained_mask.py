@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 
-from mmps_kd.models.losses import fine_grained_mask
+from mmps_kd.models.distillers.terms import fine_grained_mask
 
 
 def grid(feature_size, sizes, stride=10):

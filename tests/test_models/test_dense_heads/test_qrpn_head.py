@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 
 from mmps_kd.models import QRPN, QRPNOutputs
-from mmps_kd.models.query_guided import mark_queries
+from mmps_kd.models.dense_heads import mark_queries
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Distributed averages, checkpoints, losses that are not finite."""
