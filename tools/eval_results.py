@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from terminaltables import AsciiTable
 
-from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation, load_prw_evaluation
+from mmps_kd.datasets import load_cuhk_sysu_evaluation, load_prw_evaluation
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.evaluation.functional import (
     CBGM,

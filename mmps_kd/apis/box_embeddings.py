@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
-from mmps_kd.models.losses import UNLABELLED
 from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
+from mmps_kd.structures import UNLABELLED
 
 SAVE_EVERY = 500
 """Images between two writes of the partial sums."""

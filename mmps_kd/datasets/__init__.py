@@ -1,10 +1,10 @@
-"""Datasets, their protocols and pipeline steps."""
+"""Data sets with their protocols, pipeline steps and samplers."""
 
 from .base_person_search import BasePersonSearchDataset
-from .cuhk_sysu import CUHKSYSUDataset
+from .cuhk_sysu import CUHKSYSUDataset, load_cuhk_sysu_evaluation
 from .custom import CustomPersonSearchDataset
 from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
-from .prw import PRWDataset
+from .prw import PRWDataset, full_gallery_protocol, load_prw_evaluation
 from .query_gallery_pairs import QueryGalleryPairDataset
 from .samplers import ResumableBatchSampler, ResumableSampler
 from .transforms import AlignPids, LoadPersonSearchAnnotations, LoadScene, PackPersonSearchInputs
@@ -23,4 +23,7 @@ __all__ = [
     'ResumableBatchSampler',
     'ResumableSampler',
     'check_wrappers',
+    'full_gallery_protocol',
+    'load_cuhk_sysu_evaluation',
+    'load_prw_evaluation',
 ]

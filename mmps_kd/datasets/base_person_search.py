@@ -1,9 +1,12 @@
-"""What the person-search datasets share."""
+"""Base class of the person-search data sets, and deterministic sampling."""
 
 import logging
 import os
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,29 +14,58 @@ from mmdet.datasets import BaseDetDataset
 from mmengine.logging import print_log
 
 from mmps_kd.errors import UserError
-from mmps_kd.image_names import near_files
-from mmps_kd.structures import EvaluationSet, SearchProtocol
+from mmps_kd.randomness import LOADING, streams_of
+from mmps_kd.structures import UNLABELLED, Annotations, EvaluationSet, SearchProtocol, near_files, run_offsets
 
-from .annotations import Annotations
-from .annotations.structures import offsets_of, rare_identities
-from .box_faults import find_box_faults, mend_boxes, queries_outside, with_sizes
 from .image_files import DamagedImageError, read_orientations, read_sizes
-from .sample_index import seeded_by_index
 
 ON_BAD_IMAGE = ('error', 'skip')
 
 
+class SampleIndex(int):
+    """Position of a sample in the data set, with the key of its random numbers: ``(run seed, epoch)``.
+
+    It carries the epoch to worker processes, which may live on from epoch to epoch.
+    """
+
+    key: tuple[int, ...]
+
+    def __mod__(self, size: int) -> 'SampleIndex':
+        """The position in a data set that ``RepeatDataset`` repeats; each repetition draws other random numbers."""
+        index = SampleIndex(int(self) % size)
+        index.key = (*self.key, int(self))
+        return index
+
+
+def seed_by_index(get_item: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:
+    """Decorator of a data set's ``__getitem__``: random numbers depend on run seed, epoch and sample alone.
+
+    Which process loads the sample, and what was loaded before, then makes no difference to its augmentation, and there
+    is no state of worker processes that a resumed run would have to restore. With a plain ``int`` instead of a
+    :class:`SampleIndex`, the global random numbers are used, as usual.
+    """
+
+    @wraps(get_item)
+    def get(self: Any, idx: int) -> Any:
+        if not isinstance(idx, SampleIndex):
+            return get_item(self, idx)
+        with streams_of(LOADING, *idx.key, int(idx)):
+            return get_item(self, int(idx))
+
+    return get
+
+
 class BasePersonSearchDataset(BaseDetDataset):
-    """People in whole scene images, some with an identity.
+    """Whole images with annotated persons, some with an identity.
 
     For training, identities are numbered 0..N-1 in the sorted order of the annotation files' own numbers; the
-    mapping comes from the data, and ``metainfo`` holds it: ``identities`` (what row n of an OIM table stands for) and
-    ``num_identities``. For testing, ``metainfo['evaluation']`` is the
+    mapping comes from the data, and ``metainfo`` holds it: ``identities`` (the identity of row n of the OIM look-up
+    table) and ``num_identities``. For testing, ``metainfo['evaluation']`` is the
     :class:`~mmps_kd.structures.EvaluationSet`, and images that queries lie in carry
     ``queries``: ``boxes`` (n, 4) float32 in original pixels and ``ids`` (n,) int64, positions in the protocol.
 
-    Boxes that are empty or outside their image are dropped and those that hang over are cut, in the samples; a warning
-    counts them. What a test set is evaluated on stays as annotated.
+    Boxes that are empty or outside their image are dropped and those that are partly outside are clipped, in the
+    samples; a warning counts them. The ground truth of a test set stays as annotated.
 
     Args:
         split: 'train' or 'test': which images. Independent of ``test_mode``, which says how samples are fetched.
@@ -47,7 +79,7 @@ class BasePersonSearchDataset(BaseDetDataset):
 
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
     """``classes`` has one name: all boxes have the label 0."""
-    __getitem__ = seeded_by_index(BaseDetDataset.__getitem__)
+    __getitem__ = seed_by_index(BaseDetDataset.__getitem__)
     first_pid = 0
     """The pid of ``identities[0]`` in the samples; :class:`ConcatPersonSearchDataset` sets it in its parts."""
 
@@ -85,11 +117,11 @@ class BasePersonSearchDataset(BaseDetDataset):
 
     @abstractmethod
     def load_train(self) -> tuple[Annotations, np.ndarray | None]:
-        """People of the training images, and the names of their identities where pids are positions in a list."""
+        """Annotations of the training images, and the names of the identities where pids are positions in a list."""
 
     @abstractmethod
     def load_test(self) -> tuple[Annotations, EvaluationSet]:
-        """People of the test images, and what they are evaluated on."""
+        """Annotations of the test images, and what they are evaluated on."""
 
     @property
     def root(self) -> Path:
@@ -103,24 +135,31 @@ class BasePersonSearchDataset(BaseDetDataset):
             UserError: If something is missing or wrong in ``data_root``.
         """
         if not self.root.is_dir():
-            raise UserError(f'data_root {self.root}: no such folder; where to get the data stands in docs/datasets.md')
-        people, found = self.load_train() if self.split == 'train' else self.load_test()
-        for note in people.notes:
+            raise UserError(f'data_root {self.root}: no such folder; docs/datasets.md says where to get the data')
+        annotations, found = self.load_train() if self.split == 'train' else self.load_test()
+        for note in annotations.notes:
             self._warn(note)
-        _require_images(Path(self.data_prefix['img']), people.image_names.tolist())
-        people = self._fit_to_images(people)
+        _require_images(Path(self.data_prefix['img']), annotations.image_names.tolist())
+        annotations = self._compare_with_images(annotations)
         if self.split == 'test':
-            _require_listed(found, people)
+            _validate_evaluation(found, annotations)
             if found.num_absent:
                 total = found.num_absent + found.main.num_queries
                 self._warn(f'left out {found.num_absent} of {total} queries, whose person is nowhere in the gallery')
             self._metainfo['evaluation'] = found
-            return self._data_infos(people, people.pids, _queries_by_image(found.main))
-        self._tell_of_rare_people(people)
-        rows, identities = _relabel(people.pids)
+            return self._make_data_infos(annotations, annotations.pids, _group_queries(found.main))
+        empty, rare = (annotations.num_boxes == 0).sum(), len(annotations.single_image_pids())
+        if empty or rare:
+            message = f'{empty} of {len(annotations.image_names)} images have no person'
+            message += f', {rare} identities appear in one image only'
+            print_log(f'{type(self).__name__} ({self.split}): {message}', logger='current')
+        # Number the identities 0..N-1; unlabelled boxes stay -1.
+        pids = annotations.pids
+        identities = np.unique(pids[pids >= 0])
+        rows = np.where(pids >= 0, np.searchsorted(identities, pids), UNLABELLED)
         names = identities if found is None else found[identities]
         self._metainfo.update(identities=tuple(names.tolist()), num_identities=len(names))
-        return self._data_infos(people, rows, {})
+        return self._make_data_infos(annotations, rows, {})
 
     def filter_data(self) -> list[dict]:
         """Leave training images without a person out, if so configured."""
@@ -132,7 +171,7 @@ class BasePersonSearchDataset(BaseDetDataset):
         return kept
 
     def full_init(self) -> None:
-        """Load the data; training may find damaged images later, which all worker processes know of."""
+        """Load the data; which images training finds damaged later is shared by all worker processes."""
         super().full_init()
         self._skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
 
@@ -156,87 +195,98 @@ class BasePersonSearchDataset(BaseDetDataset):
                 self._warn(f'{error}; skipped, {int(self._skipped.sum())} of {len(self)} images so far')
             return None
 
-    def _fit_to_images(self, people: Annotations) -> Annotations:
-        """Leave out what does not fit the image files, and say what and how much."""
-        sizes = read_sizes(Path(self.data_prefix['img']), people.image_names.tolist())
+    def _compare_with_images(self, annotations: Annotations) -> Annotations:
+        """Leave out unreadable images and boxes that are not in their image, with a warning for each kind."""
+        folder = Path(self.data_prefix['img'])
+        sizes = read_sizes(folder, annotations.image_names.tolist())
         damaged = (sizes == 0).any(axis=1)
         if damaged.any():
-            message = f'{damaged.sum()} of {len(sizes)} images cannot be read, first {people.image_names[damaged][0]}'
+            first = annotations.image_names[damaged][0]
+            message = f'{damaged.sum()} of {len(sizes)} images cannot be read, first {first}'
             if self.on_bad_image == 'error' or self.split == 'test':
                 raise UserError(f'{self.data_prefix["img"]}: {message}; tools/dataset_tools/check_dataset.py lists all')
             self._warn(f'{message}; skipped')
-            people, sizes = people.of_images(~damaged), sizes[~damaged]
-        people = with_sizes(people, sizes)
-        turned = people.image_names[read_orientations(Path(self.data_prefix['img']), people.image_names.tolist()) != 1]
+            annotations, sizes = annotations.of_images(~damaged), sizes[~damaged]
+        annotations = annotations.with_sizes(sizes)
+        orientations = read_orientations(folder, annotations.image_names.tolist())
+        turned = annotations.image_names[orientations != 1]
         if len(turned):
             first = ', '.join(turned[:3]) + (', ...' if len(turned) > 3 else '')
             self._warn(
                 f'{len(turned)} images are to be turned by EXIF ({first}): they are used as stored, and their boxes '
                 'must be in pixels as stored; tools/dataset_tools/check_dataset.py names all'
             )
-        faults = find_box_faults(people)
-        for mask, what in (
-            (faults.empty, 'dropped {} boxes of zero width or height'),
-            (faults.outside, 'dropped {} boxes outside their image'),
-            (faults.overhanging, 'cut {} boxes that hang over the edge of their image'),
-        ):
+        messages = (
+            'dropped {} boxes of zero width or height',
+            'dropped {} boxes outside their image',
+            'clipped {} boxes that are partly outside their image',
+        )
+        for message, mask in zip(messages, annotations.find_box_faults(), strict=True):
             if mask.any():
-                self._warn(f'{what.format(mask.sum())}, first in {people.image_names[people.image_of_box[mask][0]]}')
-        return mend_boxes(people, faults)
-
-    def _tell_of_rare_people(self, people: Annotations) -> None:
-        nobody, rare = (people.num_boxes == 0).sum(), len(rare_identities(people))
-        if nobody or rare:
-            message = (
-                f'{nobody} of {len(people.image_names)} images hold nobody, {rare} identities are seen in one only'
-            )
-            print_log(f'{type(self).__name__} ({self.split}): {message}', logger='current')
+                first = annotations.image_names[annotations.image_of_box[mask][0]]
+                self._warn(f'{message.format(mask.sum())}, first in {first}')
+        return annotations.clip_boxes()
 
     def _warn(self, message: str) -> None:
         print_log(f'{type(self).__name__} ({self.split}): {message}', logger='current', level=logging.WARNING)
 
-    def _data_infos(self, people: Annotations, pids: np.ndarray, queries: dict[str, dict]) -> list[dict]:
+    def _make_data_infos(self, annotations: Annotations, pids: np.ndarray, queries: dict[str, dict]) -> list[dict]:
+        columns = annotations.boxes.tolist(), annotations.ignored.tolist(), pids.tolist()
         instances = [
             dict(bbox=box, bbox_label=0, ignore_flag=int(ignored), pid=pid)
-            for box, ignored, pid in zip(people.boxes.tolist(), people.ignored.tolist(), pids.tolist(), strict=True)
+            for box, ignored, pid in zip(*columns, strict=True)
         ]
-        offsets = offsets_of(people.num_boxes).tolist()
+        offsets = run_offsets(annotations.num_boxes).tolist()
         infos = []
-        for i, name in enumerate(people.image_names.tolist()):
+        for i, name in enumerate(annotations.image_names.tolist()):
             path = os.path.join(self.data_prefix['img'], name)
             info = dict(img_id=i, img_name=name, img_path=path, instances=instances[offsets[i] : offsets[i + 1]])
-            if people.image_sizes is not None:
-                info['height'], info['width'] = people.image_sizes[i].tolist()
+            info['height'], info['width'] = annotations.image_sizes[i].tolist()
             if name in queries:
                 info['queries'] = queries[name]
             infos.append(info)
         return infos
 
 
-def _relabel(pids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number the identities 0..N-1; returns the new pids (M,), -1 kept, and the old number of each row (N,)."""
-    identities = np.unique(pids[pids >= 0])
-    return np.where(pids >= 0, np.searchsorted(identities, pids), -1), identities
+def require_truth(protocol: SearchProtocol, source: str, advice: str = 'leave them out of the query list') -> None:
+    """Raise :class:`UserError` if a query's person is nowhere in its gallery: its AP would be 0 / 0.
+
+    Args:
+        protocol: The protocol to check.
+        source: Where it comes from, for the message.
+        advice: What to do, for the message.
+    """
+    absent = np.flatnonzero(np.diff(protocol.truth_offsets) == 0)
+    if len(absent):
+        query = absent[0]
+        pid = protocol.query_pids[query]
+        raise UserError(
+            f'{source}: query absent from the gallery: {len(absent)} of {protocol.num_queries} queries have no true '
+            f'box there, first query {query} (pid {pid} in {protocol.query_images[query]})'
+            f'{", which is unlabelled" if pid < 0 else ""}; {advice}'
+        )
 
 
-def _queries_by_image(protocol: SearchProtocol) -> dict[str, dict]:
-    images, inverse = np.unique(protocol.query_images, return_inverse=True)
-    order = np.argsort(inverse, kind='stable')
-    groups = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+def _group_queries(protocol: SearchProtocol) -> dict[str, dict]:
+    """Boxes and positions in the protocol of the queries in each image."""
+    images, image_of_query = np.unique(protocol.query_images, return_inverse=True)
+    order = np.argsort(image_of_query, kind='stable')
+    groups = np.split(order, np.cumsum(np.bincount(image_of_query))[:-1])
     boxes = protocol.query_boxes.astype(np.float32)
     return {name: dict(boxes=boxes[ids], ids=ids) for name, ids in zip(images.tolist(), groups, strict=True)}
 
 
-def _require_listed(evaluation: EvaluationSet, people: Annotations) -> None:
+def _validate_evaluation(evaluation: EvaluationSet, annotations: Annotations) -> None:
+    """All images of the protocols are test images, and the query boxes lie in theirs."""
     for name, protocol in evaluation.protocols.items():
         needed = np.concatenate([protocol.gallery_images, protocol.query_images])
-        unlisted = needed[~np.isin(needed, people.image_names)]
+        unlisted = needed[~np.isin(needed, annotations.image_names)]
         if len(unlisted):
             raise UserError(
                 f'protocol {name} names {unlisted[0]}, which is not among the test images; get both from one place'
             )
     main = evaluation.main
-    wrong = np.flatnonzero(queries_outside(main, people))
+    wrong = np.flatnonzero(annotations.find_outside(main.query_images, main.query_boxes))
     if len(wrong):
         raise UserError(
             f'query {wrong[0]} has box {main.query_boxes[wrong[0]].tolist()} (x1, y1, x2, y2), which is empty or '
@@ -245,7 +295,7 @@ def _require_listed(evaluation: EvaluationSet, people: Annotations) -> None:
 
 
 def _require_images(folder: Path, names: list[str]) -> None:
-    """Look all images up at once, folder by folder, before hours of training find that one is missing."""
+    """Check at the start, not after hours of training, that all images exist; one directory listing for each folder."""
     there = set()
     for sub in {os.path.dirname(name) for name in names}:
         if (folder / sub).is_dir():

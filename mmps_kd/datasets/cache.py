@@ -1,4 +1,4 @@
-"""Parsed annotations on disk, so that the second start does not parse them again."""
+"""Cache of parsed annotations on disk."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ def cache_folder() -> Path:
 def cached(name: str, sources: Sequence[Path], parse: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return ``parse()``, from the cache if no source changed since it was stored there.
 
-    A folder that cannot be written to means no caching, a damaged cache file that it is made anew.
+    Nothing is cached in a folder that cannot be written to. A damaged cache file is replaced.
 
     Args:
         name: What is cached, the beginning of the cache file's name.
@@ -53,7 +53,7 @@ def _state(source: Path) -> str:
 
 
 def _seal(arrays: dict[str, np.ndarray], state: str) -> str:
-    """Digest of the sources' state and of every array: a file that was meddled with does not fit its own."""
+    """Digest of the sources' state and of every array, which detects a damaged or changed cache file."""
     digest = hashlib.sha256(state.encode())
     for key in sorted(arrays):
         array = np.ascontiguousarray(arrays[key])
@@ -62,6 +62,8 @@ def _seal(arrays: dict[str, np.ndarray], state: str) -> str:
 
 
 def _load(path: Path, state: str) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
     try:
         arrays = read_npz(path)
     except (OSError, DamagedNpzError):
@@ -71,7 +73,7 @@ def _load(path: Path, state: str) -> dict[str, np.ndarray] | None:
 
 
 def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write to a temporary file first: a reader sees the whole file or none."""
+    """Write to a temporary file first, so that other processes never read a half-written one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix='.tmp', delete=False) as file:

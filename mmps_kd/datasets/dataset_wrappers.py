@@ -1,4 +1,4 @@
-"""Several training sets together."""
+"""Joined training sets, and the check of dataset wrappers."""
 
 import copy
 import os
@@ -12,20 +12,19 @@ from torch.utils import data
 
 from mmps_kd.errors import UserError
 
-from .base_person_search import BasePersonSearchDataset
-from .sample_index import seeded_by_index
+from .base_person_search import BasePersonSearchDataset, seed_by_index
 
 
 @DATASETS.register_module()
 class ConcatPersonSearchDataset(ConcatDataset):
     """Training sets one after another, with identities numbered through.
 
-    The identities of a part are numbered after those of the parts before it, so that no two people share a row of an
-    OIM table; unlabelled people stay -1. ``metainfo`` is that of one training set: ``dataset_name`` is the parts'
-    names joined by ``+``; ``identities`` are text, ``<name of the part>/<identity there>``, so that a look-up table
-    made for other parts or for another order of them has another hash; ``num_identities`` is their sum.
+    The identities of a part are numbered after those of the parts before it, so that no two persons share a row of the
+    OIM look-up table; unlabelled boxes stay -1. ``metainfo`` is that of one training set: ``dataset_name`` is the names
+    of the parts joined by ``+``; ``identities`` are text, ``<name of the part>/<identity there>``, so that a look-up
+    table made for other parts or for another order of them has another hash; ``num_identities`` is their sum.
 
-    Identities of different parts are taken for different people, as the data sets do not say otherwise. An image that
+    Identities of different parts are taken for different persons, as the data sets do not say otherwise. An image that
     is in two parts is an error.
 
     Args:
@@ -38,7 +37,7 @@ class ConcatPersonSearchDataset(ConcatDataset):
             an image is in two parts.
     """
 
-    __getitem__ = seeded_by_index(ConcatDataset.__getitem__)
+    __getitem__ = seed_by_index(ConcatDataset.__getitem__)
 
     def __init__(self, datasets: Sequence[dict | BasePersonSearchDataset], lazy_init: bool = False) -> None:
         if not datasets:
@@ -84,8 +83,8 @@ class ConcatPersonSearchDataset(ConcatDataset):
             files = {os.path.normpath(os.path.join(folder, info['img_name'])) for info in infos}
             if twice := sorted(files & part_of.keys()):
                 raise UserError(
-                    f'{twice[0]} is in two parts, {part_of[twice[0]]} and {name}: its people would be two people each; '
-                    'take it out of the annotations of one'
+                    f'{twice[0]} is in two parts, {part_of[twice[0]]} and {name}: each person in it would have two '
+                    'identities; take it out of the annotations of one'
                 )
             part_of.update(dict.fromkeys(files, name))
 
@@ -112,7 +111,7 @@ def _require_training_sets(parts: list) -> None:
         if name in names:
             raise UserError(
                 f'{what} is named {name!r}, as datasets[{names[name]}]: give different data sets a dataset_name each, '
-                f"such as dataset_name='{name}-2'; join files that number the same people into one"
+                f"such as dataset_name='{name}-2'; join files that number the same persons into one"
             )
         if classes != parts[0].metainfo['classes']:
             raise UserError(f'{what} has the classes {classes}, datasets[0] has {parts[0].metainfo["classes"]}')
@@ -142,7 +141,7 @@ def check_wrappers(dataset: Any) -> bool:
         return issubclass(kind, BasePersonSearchDataset)
     if issubclass(kind, data.ConcatDataset) and not issubclass(kind, ConcatPersonSearchDataset):
         raise UserError(
-            f'{kind.__name__} numbers the identities of every data set from 0, so that different people share a row: '
+            f'{kind.__name__} numbers the identities of every data set from 0, so that different persons share a row: '
             "use type='ConcatPersonSearchDataset'"
         )
     if issubclass(kind, MultiImageMixDataset):

@@ -1,4 +1,4 @@
-"""Image files: pixels, and what their headers say (18,000 headers take a second or two)."""
+"""Image files: decoding, sizes and EXIF orientation (18,000 headers take a second or two)."""
 
 import mmap
 import os
@@ -30,7 +30,7 @@ _TURNS = {
     7: (True, True, True),
     8: (True, False, True),  # by 90 degrees counterclockwise
 }
-_INVERSE = {6: 8, 8: 6}  # the others undo themselves
+_INVERSE = {6: 8, 8: 6}  # the others are their own inverse
 
 
 class DamagedImageError(UserError):
@@ -38,7 +38,7 @@ class DamagedImageError(UserError):
 
 
 def read_sizes(folder: Path, names: list[str]) -> np.ndarray:
-    """Sizes of images as they are stored: a turn by EXIF is not made.
+    """Sizes of images as they are stored: the EXIF orientation is not applied.
 
     Args:
         folder: Where the images are.
@@ -48,7 +48,6 @@ def read_sizes(folder: Path, names: list[str]) -> np.ndarray:
         (N, 2) int64, height and width; 0, 0 where the file is no image. They are cached.
     """
     paths = [folder / name for name in names]
-
     return cached('image-sizes', paths, lambda: dict(sizes=_read_all(_size_or_none, paths).reshape(-1, 2)))['sizes']
 
 
@@ -74,9 +73,9 @@ def stored_size(path: str | os.PathLike) -> tuple[int, int]:
 
 
 def decode_scene(path: str | os.PathLike) -> np.ndarray:
-    """Decode an image as training sees it: (H, W, 3) uint8, BGR, the first picture of several.
+    """Decode an image as training sees it: (H, W, 3) uint8, BGR, the first frame of several.
 
-    Pixels are as stored: a turn by EXIF is not made.
+    Pixels are as stored: the EXIF orientation is not applied.
 
     Raises:
         DamagedImageError: If the file cannot be decoded to its end.
@@ -89,7 +88,7 @@ def decode_scene(path: str | os.PathLike) -> np.ndarray:
         raise DamagedImageError(f'{path} cannot be read as an image: {reason}') from None
     if image is None:
         raise DamagedImageError(f'{path} cannot be read as an image: it is truncated, damaged or something else')
-    if content[:4].tobytes() in _TIFF_STARTS:  # OpenCV turns these whatever the flag says
+    if content[:4].tobytes() in _TIFF_STARTS:  # OpenCV turns these in spite of the flag
         orientation = read_orientation(path)
         image = turn_upright(image, _INVERSE.get(orientation, orientation))
     return image
@@ -103,8 +102,8 @@ def decode_upright(path: str | os.PathLike) -> np.ndarray:
 def read_orientation(path: str | os.PathLike) -> int:
     """EXIF orientation of a JPEG, PNG, WebP or TIFF file.
 
-    Pillow is not asked: it warns of damaged EXIF blocks without their file's name, decodes a whole PNG to find none,
-    and refuses photographs of 200 megapixels.
+    Pillow is not used: it warns of damaged EXIF blocks without the file name, decodes a whole PNG to find none, and
+    refuses photographs of 200 megapixels.
 
     Returns:
         1..8; 1, upright, where there is no such file, no EXIF block, or the block is damaged.

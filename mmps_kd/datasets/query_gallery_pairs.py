@@ -1,4 +1,4 @@
-"""Pairs of a query and a gallery image, to train query-guided models on."""
+"""Pairs of a query and a gallery image, for training query-guided models."""
 
 from collections import defaultdict
 
@@ -10,29 +10,28 @@ from mmengine.structures import InstanceData
 
 from mmps_kd.errors import UserError
 
-from .base_person_search import BasePersonSearchDataset
+from .base_person_search import BasePersonSearchDataset, seed_by_index
 from .dataset_wrappers import ConcatPersonSearchDataset
-from .sample_index import seeded_by_index
 
 
 @DATASETS.register_module()
 class QueryGalleryPairDataset:
     """Each training image as gallery, with a query drawn for it.
 
-    One item for each image that holds a person who is labelled and seen in another image too. The query is drawn anew
-    every time, from NumPy's global random numbers, which MMEngine seeds in every worker:
+    One item for each image with a labelled person that appears in another image too. The query is drawn for each
+    access, with NumPy's global random numbers, which MMEngine seeds in every worker:
 
-    - with probability ``positive_fraction``, a positive pair: one of those people, uniformly, then one of the other
-      images that he is in, uniformly;
-    - otherwise a negative pair: one of the labelled people who are not in the gallery image, uniformly, then one of his
+    - with probability ``positive_fraction``, a positive pair: one of these persons, uniformly, then one of the other
+      images of that identity, uniformly;
+    - otherwise a negative pair: one of the identities that are not in the gallery image, uniformly, then one of its
       images.
 
     In a :class:`ConcatPersonSearchDataset`, queries of negative pairs come from all of its parts.
 
-    An identity seen in a single image is never a positive query. An item is ``dict(inputs=..., data_samples=...)``,
-    each a dict of ``query`` and ``gallery``; the query sample carries ``query_instances``: ``bboxes`` (1, 4) float32 in
-    network input pixels and ``pids`` (1,) int64. Both images go through the pipeline by themselves; a flip takes the
-    query's box along.
+    An identity that appears in one image only is never a positive query. An item is
+    ``dict(inputs=..., data_samples=...)``, each a dict of ``query`` and ``gallery``; the query sample carries
+    ``query_instances``: ``bboxes`` (1, 4) float32 in network input pixels and ``pids`` (1,) int64. Each image goes
+    through the pipeline by itself; a flip is applied to the query's box too.
 
     Args:
         dataset: Config of the training set; that of a ``ConcatPersonSearchDataset`` without ``RepeatDataset`` in it.
@@ -40,7 +39,7 @@ class QueryGalleryPairDataset:
         lazy_init: Do not read the data set yet.
 
     Raises:
-        UserError: If the data set is no such one for training, or has nobody in two images.
+        UserError: If the data set is no person-search training set, or no identity appears in two images.
     """
 
     def __init__(self, dataset: dict, positive_fraction: float = 1.0, lazy_init: bool = False) -> None:
@@ -48,7 +47,7 @@ class QueryGalleryPairDataset:
             raise UserError(f'QueryGalleryPairDataset: positive_fraction must be in 0..1, got {positive_fraction}')
         self.dataset = DATASETS.build(dataset)
         self.parts = self.dataset.datasets if isinstance(self.dataset, ConcatPersonSearchDataset) else [self.dataset]
-        """The training sets that the images are of."""
+        """The training sets."""
         if not all(isinstance(part, BasePersonSearchDataset) and part.split == 'train' for part in self.parts):
             raise UserError(
                 "pairs are of images of one person-search data set with split='train', or of a "
@@ -66,19 +65,21 @@ class QueryGalleryPairDataset:
         return self.dataset.metainfo
 
     def full_init(self) -> None:
-        """Read the data set and find out who is in which image."""
+        """Read the data set and list the identities of each image."""
         if self._fully_initialized:
             return
         self.dataset.full_init()
-        self.people = [_labelled(self.dataset.get_data_info(i)) for i in range(len(self.dataset))]
+        self.identities_in = [_labelled(self.dataset.get_data_info(i)) for i in range(len(self.dataset))]
         self.images_of = defaultdict(list)
-        """The images that an identity is in."""
-        for image, pids in enumerate(self.people):
+        """The images of each identity."""
+        for image, pids in enumerate(self.identities_in):
             for pid in pids:
                 self.images_of[pid].append(image)
         wanted = {pid for pid, images in self.images_of.items() if len(images) > 1}
-        self.candidates = {image: sorted(pids & wanted) for image, pids in enumerate(self.people) if pids & wanted}
-        """The people of a gallery image who can be its positive query."""
+        self.candidates = {
+            image: sorted(pids & wanted) for image, pids in enumerate(self.identities_in) if pids & wanted
+        }
+        """The identities of a gallery image that can be its positive query."""
         self.galleries = list(self.candidates)
         if not self.galleries:
             raise UserError(f'{self.roots}: no identity is labelled in two images, so there are no pairs')
@@ -97,7 +98,7 @@ class QueryGalleryPairDataset:
         """Number of gallery images."""
         return len(self.galleries)
 
-    @seeded_by_index
+    @seed_by_index
     def __getitem__(self, idx: int) -> dict:
         """Gallery image ``idx`` with a query drawn for it.
 
@@ -114,13 +115,13 @@ class QueryGalleryPairDataset:
         raise UserError(f'{self.roots}: the pipeline drops every query; take transforms out that drop boxes')
 
     def _draw(self, idx: int) -> tuple[int, int, int]:
-        """Query image, person and gallery image."""
+        """Query image, identity and gallery image."""
         gallery = self.galleries[idx]
         if np.random.random() < self.positive_fraction:
             pid = np.random.choice(self.candidates[gallery])
             images = [image for image in self.images_of[pid] if image != gallery]
         else:
-            pid = np.random.choice([pid for pid in self.images_of if pid not in self.people[gallery]])
+            pid = np.random.choice([pid for pid in self.images_of if pid not in self.identities_in[gallery]])
             images = self.images_of[pid]
         return int(np.random.choice(images)), int(pid), gallery
 
@@ -129,7 +130,7 @@ class QueryGalleryPairDataset:
 
         Args:
             query: Position of the query image in the data set.
-            pid: Whom to look for.
+            pid: Identity to search.
             gallery: Position of the gallery image in the data set.
 
         Returns:
@@ -138,9 +139,9 @@ class QueryGalleryPairDataset:
         Raises:
             UserError: If the person is not labelled in the query image.
         """
-        if pid not in self.people[query]:
+        if pid not in self.identities_in[query]:
             name = self.dataset.get_data_info(query)['img_name']
-            raise UserError(f'query in {name}: nobody there has identity {pid}; a query needs an identity, 0 or above')
+            raise UserError(f'query in {name}: no box there has identity {pid}; a query needs an identity, 0 or above')
         items = dict(query=self.dataset.prepare_data(query), gallery=self.dataset.prepare_data(gallery))
         if None in items.values():
             return None
@@ -157,8 +158,8 @@ def _labelled(info: dict) -> set[int]:
 
 def _query_instance(sample: DetDataSample, pid: int) -> InstanceData | None:
     """The query's box after the pipeline, found by its identity, so that it follows a flip or crop; None if dropped."""
-    people = sample.gt_instances[sample.gt_instances.pids == pid][:1]
-    boxes = get_box_tensor(people.bboxes)
-    # Resizing cuts boxes at the edge of the image: nothing is left of one outside.
+    instances = sample.gt_instances[sample.gt_instances.pids == pid][:1]
+    boxes = get_box_tensor(instances.bboxes)
+    # Resizing clips boxes to the image: one outside has no width or height then.
     inside = (boxes[:, :2] < boxes[:, 2:]).all(dim=1)
-    return InstanceData(bboxes=boxes, pids=people.pids) if inside.any() else None
+    return InstanceData(bboxes=boxes, pids=instances.pids) if inside.any() else None

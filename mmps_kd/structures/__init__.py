@@ -1,5 +1,6 @@
 """What data sets, models and evaluation share."""
 
+from .annotations import UNLABELLED, Annotations, corners, name_in_folder, near_files, near_name
 from .evaluation_data import (
     EvaluationSet,
     GroundTruth,
@@ -16,6 +17,8 @@ from .evaluation_data import (
 )
 
 __all__ = [
+    'UNLABELLED',
+    'Annotations',
     'EvaluationSet',
     'GroundTruth',
     'PairResults',
@@ -24,8 +27,12 @@ __all__ = [
     'SearchProtocol',
     'SearchResults',
     'SearchScores',
+    'corners',
     'expand_runs',
     'intersection_areas',
+    'name_in_folder',
+    'near_files',
+    'near_name',
     'paired_iou',
     'run_offsets',
 ]

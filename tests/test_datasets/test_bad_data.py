@@ -162,7 +162,7 @@ def test_boxes_are_cut_dropped_and_counted_at_the_start(write: Callable, log):
     for message in (
         'dropped 2 boxes of zero width or height, first in 1.jpg',
         'dropped 2 boxes outside their image, first in 1.jpg',
-        'cut 2 boxes that hang over the edge of their image, first in 0.jpg',
+        'clipped 2 boxes that are partly outside their image, first in 0.jpg',
     ):
         assert log.text.count(message) == 1
     before = len(log.records)
@@ -214,7 +214,7 @@ def test_images_with_nobody_and_rare_identities_are_counted(write: Callable, log
     dataset = build(root)
     assert list(boxes_of(dataset)) == ['0.jpg', '1.jpg', '2.jpg']  # nobody known in the last one: it stays
     assert dataset.metainfo['identities'] == (1, 4)
-    assert 'train): 1 of 4 images hold nobody, 1 identities are seen in one only' in log.text
+    assert 'train): 1 of 4 images have no person, 1 identities appear in one image only' in log.text
 
 
 def test_a_training_set_of_nobody_is_an_error(write: Callable):

@@ -121,7 +121,7 @@ def test_an_image_folder_of_another_name(write):
         ([{'annotation_id': 3}], r'absent from the gallery: 1 of 1 .* \(pid 9 in in/a\.jpg\)'),
         ([{'annotation_id': 6}], r'absent from the gallery: 1 of 1 .* \(pid -1 in c\.jpg\)'),
         ([], 'no query: "queries" is empty: list annotation ids'),
-        (None, 'no query: no identity is seen in two images'),
+        (None, 'no query: no identity appears in two images'),
     ],
 )
 def test_wrong_queries_are_named(write, queries: list, message: str):
@@ -141,7 +141,7 @@ def test_absent_queries_can_be_left_out(write, log):
 
 
 def test_no_query_may_be_left(write):
-    with pytest.raises(UserError, match=r'people\.json: no query is left: the people of all 1 are absent'):
+    with pytest.raises(UserError, match=r'people\.json: no query is left: the persons of all 1 are absent'):
         build(write(queries=[{'annotation_id': 3}]), 'test', on_absent_query='skip')
     with pytest.raises(UserError, match="on_absent_query must be 'error' or 'skip', got 'drop'"):
         build(write(), 'test', on_absent_query='drop')
@@ -199,7 +199,7 @@ def test_a_crowd_is_an_ignored_instance(write, log):
     assert sample.gt_instances.bboxes.tensor.tolist() == [[10, 5, 19, 25]]
     assert sample.gt_instances.pids.tolist() == [0]
     assert sample.ignored_instances.bboxes.tensor.tolist() == [[40, 5, 49, 25]]
-    assert '1 annotations with iscrowd or ignore are regions, not people' in log.text
+    assert '1 annotations with iscrowd or ignore are regions, not persons' in log.text
     with pytest.raises(UserError, match='no training image has a person in it'):
         build(write(annotations=with_cars()[-1:]), 'train')
 
@@ -232,7 +232,7 @@ def test_a_missing_json_is_named(write):
 
 def test_nobody_to_search(write):
     root = write(annotations=[{'id': 0, 'image_id': 0, 'bbox': [0, 0, 5, 5], 'person_id': 1}])
-    with pytest.raises(UserError, match='no query: no identity is seen in two images; give a query_file'):
+    with pytest.raises(UserError, match='no query: no identity appears in two images; give a query_file'):
         build(root, 'test')
 
 

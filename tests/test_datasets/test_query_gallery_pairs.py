@@ -155,7 +155,7 @@ def test_a_pipeline_that_drops_every_query(root):
 def test_a_query_needs_an_identity(root):
     dataset = build(root)
     for pid in (-1, 3):
-        with pytest.raises(UserError, match=rf'query in 1\.png: nobody there has identity {pid}'):
+        with pytest.raises(UserError, match=rf'query in 1\.png: no box there has identity {pid}'):
             dataset.pair(1, pid, 0)
 
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 from mmengine.config import Config
 
-from mmps_kd.datasets import sample_index
+from mmps_kd.datasets import base_person_search
 from mmps_kd.engine import ResumableTrainLoop
 from mmps_kd.engine.hooks import resume_hook
 
@@ -92,7 +92,7 @@ def forget_position():
 
 def forget_samples():
     """What MMEngine does: samples draw from the streams of the process that loads them."""
-    sample_index.streams_of = lambda *key: nullcontext()
+    base_person_search.streams_of = lambda *key: nullcontext()
 
 
 @pytest.mark.slow

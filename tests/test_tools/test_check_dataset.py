@@ -240,10 +240,10 @@ def test_classes_sizes_names_and_absent_queries(check, tmp_path):
 
 INTERRUPTED = """
 import os, runpy, signal, sys
-from mmps_kd.datasets.checks import images
+from mmps_kd.datasets import check
 # A shell's background job, which tests may be part of, starts with this signal ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-original, calls = images.inspect_image, []
+original, calls = check.check_image, []
 
 def interrupt(*arguments):
     calls.append(arguments)
@@ -251,7 +251,7 @@ def interrupt(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
     return original(*arguments)
 
-images.inspect_image = interrupt
+check.check_image = interrupt
 sys.argv = ['check_dataset.py', *sys.argv[1:]]
 try:
     runpy.run_path({tool!r}, run_name='__main__')

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 from terminaltables import AsciiTable
 
-from mmps_kd.datasets.checks import LAYOUTS, TURNED, FolderReport, Layout, check_folder
+from mmps_kd.datasets.check import LAYOUTS, TURNED, FolderReport, Layout, check_folder
 from mmps_kd.errors import UserError, run_tool
 
 LISTED = 20

@@ -18,7 +18,7 @@ from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.image_files import decode_scene, read_orientation, turn_upright
 from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
-from mmps_kd.models.losses import UNLABELLED
+from mmps_kd.structures import UNLABELLED
 
 INDEX = 'index.csv'
 

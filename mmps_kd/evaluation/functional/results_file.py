@@ -7,9 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.image_names import name_in_folder, near_name
 from mmps_kd.npz import DamagedNpzError, read_npz
-from mmps_kd.structures import PairResults, QueryContext, SearchProtocol, SearchResults, run_offsets
+from mmps_kd.structures import (
+    PairResults,
+    QueryContext,
+    SearchProtocol,
+    SearchResults,
+    name_in_folder,
+    near_name,
+    run_offsets,
+)
 
 REQUIRED = {
     'img_names': ('image_names', 1),

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mmps_kd.errors import UserError
+from mmps_kd.structures import UNLABELLED
 
 from ..utils.dist import gather_rows, mean_over_ranks
-
-UNLABELLED = -1
-"""Person id of people without an identity."""
 
 
 class MatchRows(torch.autograd.Function):

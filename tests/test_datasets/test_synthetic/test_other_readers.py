@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation, load_prw_evaluation
 from scipy.io import loadmat
 
 from mmps_kd.datasets import CUHKSYSUDataset, PRWDataset
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
-from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation, load_prw_evaluation
 from mmps_kd.datasets.synthetic import prw
 from mmps_kd.datasets.synthetic.plan import ImageRecord, PersonBox
 from mmps_kd.datasets.synthetic.sizes import DatasetSize, SplitSize

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation
+from mmps_kd.datasets import load_cuhk_sysu_evaluation
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional import CBGM, QueryContext, SearchResults, evaluate_search
 

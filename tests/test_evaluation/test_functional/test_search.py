@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation
+from mmps_kd.datasets import load_cuhk_sysu_evaluation
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional import SearchProtocol, SearchResults, evaluate_search
 

@@ -1,4 +1,4 @@
-"""Reading COCO-style JSON whose annotations carry ``person_id``."""
+"""Reader of COCO-style JSON whose annotations have ``person_id``: custom data sets, and PRW without MATLAB files."""
 
 import json
 from collections import Counter
@@ -9,41 +9,40 @@ from typing import Any
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.image_names import name_in_folder
+from mmps_kd.structures import UNLABELLED, Annotations, corners
+from mmps_kd.structures.annotations import find_name_fault, name_in_folder
 
 from .matlab import require_file
-from .soundness import name_fault
-from .structures import Annotations, corners
 
 PERSON = 'person'
-"""The usual class."""
+"""The default class."""
 _LARGEST = 2**63 - 1
 
 
 def read_coco_json(
     path: Path, classes: Sequence[str] = (PERSON,), image_folder: Path | None = None
 ) -> tuple[Annotations, np.ndarray, list[int] | None]:
-    """Read images and people.
+    """Read images and annotations.
 
-    As in COCO, an annotation of another category is no person, and one with ``iscrowd`` or ``ignore`` is a region in
-    which nobody is counted. A file without ``categories`` has people only. Where ``classes`` names something else than
-    people, the only category of a file may have another name. Numbers are JSON numbers, not text.
+    Annotations of other categories are left out, and one with ``iscrowd`` or ``ignore`` is an ignored region, as in
+    COCO. In a file without ``categories`` all annotations are of the class. Where ``classes`` is not ``person``, the
+    only category of a file may have another name. Numbers are JSON numbers, not text.
 
     Args:
         path: File with ``images`` (``id``, ``file_name``, optionally ``height`` and ``width``), ``annotations``
             (``id``, ``image_id``, ``bbox`` as x, y, w, h, optionally ``category_id``, ``iscrowd``, ``ignore`` and
             ``person_id``; below 0, null or absent: unlabelled), and optionally ``categories`` (``id``, ``name``) and
             ``queries`` (``annotation_id``).
-        classes: Names of the categories that are people.
-        image_folder: Where the images are, see :func:`~mmps_kd.image_names.name_in_folder`; None if it is not known.
+        classes: Names of the categories to read.
+        image_folder: Where the images are, see :func:`~mmps_kd.structures.name_in_folder`; None if it is not known.
 
     Returns:
-        The people, each image's in the order of the file; the annotation id of each box (M,) int64; and the
+        The annotations, each image's in the order of the file; the annotation id of each box (M,) int64; and the
         annotation ids of the listed queries, None where the file has no ``queries``.
 
     Raises:
-        UserError: If the file is missing or no JSON; or everything that is wrong in it, each with the annotation,
-            image, category or query that it is about.
+        UserError: If the file is missing or no JSON; or with one message for each wrong annotation, image, category or
+            query.
     """
     require_file(path)
     try:
@@ -55,13 +54,13 @@ def read_coco_json(
     if not errors:
         images = _read_images(lists['images'], image_folder, errors)
         categories = _read_categories(lists['categories'], lists['annotations'], classes, errors, notes)
-        people, skipped = _read_people(lists['annotations'], images, categories, classes, errors)
+        boxes, skipped = _read_boxes(lists['annotations'], images, categories, classes, errors)
         queries = None
         if content.get('queries') is not None:
-            queries = _read_queries(lists['queries'], people, skipped, errors)
+            queries = _read_queries(lists['queries'], boxes, skipped, errors)
     if errors:
         raise UserError(*(f'{path}: {error}' for error in errors))
-    return *_to_arrays(images, people, skipped, notes), queries
+    return *_to_arrays(images, boxes, skipped, notes), queries
 
 
 def _entries(content: Any, key: str, errors: list[str]) -> list[dict]:
@@ -82,7 +81,7 @@ def _entries(content: Any, key: str, errors: list[str]) -> list[dict]:
 
 
 def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> dict[int | str, tuple[str, int, int]]:
-    """Name, height and width of each image by its id; a size that is not stated is 0."""
+    """Name, height and width of each image by its id; a size that is not given is 0."""
     found, names = {}, []
     for i, image in enumerate(images):
         key, name = _id(image.get('id')), image.get('file_name')
@@ -94,7 +93,7 @@ def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> 
             continue
         if key in found:
             errors.append(f'several entries of "images" have the same "id" {key!r}; number them differently')
-        if fault := name_fault(name):
+        if fault := find_name_fault(name):
             errors.append(f'image {key!r} names {fault}')
         else:
             name = name_in_folder(name, folder)
@@ -141,7 +140,7 @@ def _read_categories(
     return names
 
 
-def _read_people(
+def _read_boxes(
     annotations: list[dict],
     images: dict[int | str, tuple],
     categories: dict[int | str, str],
@@ -153,7 +152,7 @@ def _read_people(
     Returns:
         These, and the category of each annotation that is of another one, by annotation id.
     """
-    people, skipped, ids = {}, {}, set()
+    boxes, skipped, ids = {}, {}, set()
     for i, annotation in enumerate(annotations):
         key, image = _whole(annotation.get('id')), _id(annotation.get('image_id'))
         if key is None or abs(key) > _LARGEST:
@@ -182,14 +181,14 @@ def _read_people(
         if any(flag not in (None, 0, 1) for flag in flags):
             errors.append(f'{this}: iscrowd and ignore are 0 or 1, got {_show(flags)}')
         pid = annotation.get('person_id')
-        pid = -1 if _unknown(pid) else _whole(pid)
+        pid = UNLABELLED if _unknown(pid) else _whole(pid)
         if pid is None:
             errors.append(
                 f'{this}: a person_id is a whole number, got {_show(annotation["person_id"])}; leave it out where '
-                'nobody knows it, number the people where they have names'
+                'it is not known, number the persons where they have names'
             )
         elif abs(pid) > _LARGEST:
-            errors.append(f'{this}: person_id {_show(pid)} has more than 64 bits; number the people otherwise')
+            errors.append(f'{this}: person_id {_show(pid)} has more than 64 bits; number the persons otherwise')
         box = annotation.get('bbox')
         if box is None or box == []:
             segmented = ' but a segmentation: add the box around it' if annotation.get('segmentation') else ''
@@ -199,12 +198,12 @@ def _read_people(
         elif not all(abs(value) < 1e300 for value in box):
             errors.append(f'{this}: bbox {_show(box)} is not finite: correct or remove it')
         if len(errors) == num_errors:
-            people[key] = image, box, pid, any(flags)
-    return people, skipped
+            boxes[key] = image, box, pid, any(flags)
+    return boxes, skipped
 
 
 def _read_queries(
-    queries: list[dict], people: dict[int, tuple], skipped: dict[int, str], errors: list[str]
+    queries: list[dict], boxes: dict[int, tuple], skipped: dict[int, str], errors: list[str]
 ) -> list[int]:
     """Annotation ids of the queries."""
     ids, faulty = [], bool(errors)
@@ -214,9 +213,9 @@ def _read_queries(
             errors.append(f'entry {i} of "queries" has no "annotation_id" that is a whole number: {_show(query)}')
         elif key in skipped:
             errors.append(f'queries name annotation_id {key}, which is of the category {skipped[key]!r}')
-        elif key not in people and not faulty:  # else it may be one of the faulty annotations
+        elif key not in boxes and not faulty:  # else it may be one of the faulty annotations
             errors.append(f'queries name annotation_id {_show(key)}, which is not among the annotations')
-        elif key in people and people[key][3]:
+        elif key in boxes and boxes[key][3]:
             errors.append(f'queries name annotation_id {key}, which has iscrowd or ignore: that is no single person')
         ids.append(key)
     repeated = [key for key, times in Counter(ids).items() if times > 1 and key is not None]
@@ -225,32 +224,31 @@ def _read_queries(
 
 
 def _to_arrays(
-    images: dict[int | str, tuple], people: dict[int, tuple], skipped: dict[int, str], notes: list[str]
+    images: dict[int | str, tuple], boxes: dict[int, tuple], skipped: dict[int, str], notes: list[str]
 ) -> tuple[Annotations, np.ndarray]:
     index = {key: i for i, key in enumerate(images)}
-    image_of_box = np.array([index[image] for image, *_ in people.values()], dtype=np.int64)
+    image_of_box = np.array([index[image] for image, *_ in boxes.values()], dtype=np.int64)
     order = np.argsort(image_of_box, kind='stable')
-    ignored = np.array([ignored for *_, ignored in people.values()], dtype=bool)
-    pids = np.array([pid for _, _, pid, _ in people.values()], dtype=np.int64).clip(-1)
+    ignored = np.array([ignored for *_, ignored in boxes.values()], dtype=bool)
+    pids = np.array([pid for _, _, pid, _ in boxes.values()], dtype=np.int64).clip(UNLABELLED)
     sizes = np.array([size for _, *size in images.values()], dtype=np.int64).reshape(-1, 2)
     if skipped:
         counts = ', '.join(f'{times} {name}' for name, times in Counter(skipped.values()).items())
         notes.append(f'left out {len(skipped)} annotations of other categories: {counts}')
     if ignored.any():
         labelled = (pids[ignored] >= 0).sum()
-        notes.append(
-            f'{ignored.sum()} annotations with iscrowd or ignore are regions, not people; {labelled} person_id left out'
-        )
+        regions = f'{ignored.sum()} annotations with iscrowd or ignore are regions, not persons'
+        notes.append(f'{regions}; {labelled} person_id left out')
     annotations = Annotations(
         image_names=np.array([name for name, *_ in images.values()], dtype=np.str_),
         num_boxes=np.bincount(image_of_box, minlength=len(images)),
-        boxes=corners(np.array([box for _, box, *_ in people.values()], dtype=np.float64).reshape(-1, 4))[order],
-        pids=np.where(ignored, -1, pids)[order],
+        boxes=corners(np.array([box for _, box, *_ in boxes.values()], dtype=np.float64).reshape(-1, 4))[order],
+        pids=np.where(ignored, UNLABELLED, pids)[order],
         image_sizes=sizes if (sizes > 0).any() else None,
         ignored=ignored[order],
         notes=tuple(notes),
     )
-    return annotations, np.array(list(people), dtype=np.int64)[order]
+    return annotations, np.array(list(boxes), dtype=np.int64)[order]
 
 
 def _unknown(value: Any) -> bool:
@@ -270,7 +268,7 @@ def _id(value: Any) -> int | str | None:
 
 
 def _size(value: Any) -> int | None:
-    """Pixels; 0 where they are not stated: absent, null, 0 or below; None for what is no number of pixels."""
+    """Pixels; 0 where they are not given: absent, null, 0 or below; None for what is no number of pixels."""
     pixels = 0 if _unknown(value) else _whole(value)
     return None if pixels is None or pixels > _LARGEST else max(pixels, 0)
 

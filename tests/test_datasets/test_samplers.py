@@ -14,7 +14,7 @@ from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmps_kd.datasets.sample_index import SampleIndex, seeded_by_index
+from mmps_kd.datasets.base_person_search import SampleIndex, seed_by_index
 from mmps_kd.datasets.samplers import ResumableSampler
 
 
@@ -56,7 +56,7 @@ class Noise:
     def __len__(self):
         return 6
 
-    @seeded_by_index
+    @seed_by_index
     def __getitem__(self, idx):
         assert type(idx) is int
         return idx, np.random.random(), torch.rand(()).item()

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmps_kd.datasets.annotations.coco_json import read_coco_json
+from mmps_kd.datasets.custom_json import read_coco_json
 from mmps_kd.errors import UserError
 
 IMAGES = [{'id': 7, 'file_name': 'b.jpg'}, {'id': 3, 'file_name': 'a.jpg'}]
@@ -25,7 +25,7 @@ def write(tmp_path: Path):
     return write
 
 
-def test_people_come_image_by_image(write):
+def test_boxes_come_image_by_image(write):
     people, ids, queries = read_coco_json(write({'images': IMAGES, 'annotations': PEOPLE}))
     assert people.image_names.tolist() == ['b.jpg', 'a.jpg']
     assert people.num_boxes.tolist() == [1, 2]
@@ -166,7 +166,7 @@ def of_categories(*ids, **more) -> dict:
     return {'images': IMAGES, 'annotations': people, 'categories': CATEGORIES, **more}
 
 
-def test_annotations_of_other_categories_are_no_people(write):
+def test_annotations_of_other_categories_are_left_out(write):
     people, ids, _ = read_coco_json(write(of_categories(1, 2, 1)))
     assert people.num_boxes.tolist() == [0, 2] and ids.tolist() == [0, 2]
     assert people.notes == ('left out 1 annotations of other categories: 1 bicycle',)
@@ -232,7 +232,7 @@ def test_a_crowd_is_no_person(write, flag: str):
     people, *_ = read_coco_json(write({'images': IMAGES, 'annotations': [*PEOPLE[1:], {**PEOPLE[0], flag: 1}]}))
     assert people.ignored.tolist() == [False, False, True]
     assert people.pids.tolist() == [-1, -1, -1]
-    assert people.notes == ('1 annotations with iscrowd or ignore are regions, not people; 1 person_id left out',)
+    assert people.notes == ('1 annotations with iscrowd or ignore are regions, not persons; 1 person_id left out',)
     truth = people.ground_truth()
     assert truth.num_boxes.tolist() == [1, 1]
     assert truth.ignored_images.tolist() == [1] and truth.ignored_boxes.tolist() == [[1, 2, 11, 22]]

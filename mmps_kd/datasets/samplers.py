@@ -1,13 +1,35 @@
-"""The batches of an epoch, from any of them on."""
+"""Samplers that can start in the middle of an epoch, for resuming."""
 
 from collections.abc import Iterator
 from itertools import islice
 
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.config import ConfigDict
+from mmengine.dataset import DefaultSampler
 from torch.utils.data import BatchSampler, Sampler
 
-from .resumable_sampler import ResumableSampler
+from .base_person_search import SampleIndex
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(DefaultSampler):
+    """MMEngine's ``DefaultSampler`` that can start in the middle of an epoch.
+
+    Its indices are :class:`SampleIndex`: the augmentation of a sample depends on run seed, epoch and sample alone.
+
+    Args:
+        **kwargs: As for ``DefaultSampler``.
+    """
+
+    start = 0
+    """Samples of this rank to leave out at the epoch's beginning; :class:`ResumableTrainLoop` sets it."""
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        """Indices of this rank, without the first ``start``."""
+        for position in list(super().__iter__())[self.start :]:
+            index = SampleIndex(position)
+            index.key = (self.seed, self.epoch)
+            yield index
 
 
 @DATA_SAMPLERS.register_module()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmps_kd.datasets.checks import LAYOUTS, Finding, FolderReport, check_folder
+from mmps_kd.datasets.check import LAYOUTS, Finding, FolderReport, check_folder
 from mmps_kd.errors import UserError
 
 BOTH = {'train': {}, 'test': {}}
