@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmps_kd.datasets.protocols import load_cuhk_sysu_evaluation, load_prw_evaluation
 from scipy.io import loadmat
 
-from mmps_kd.datasets import CUHKSYSUDataset, PRWDataset
+from mmps_kd.datasets import CUHKSYSUDataset, PRWDataset, load_cuhk_sysu_evaluation, load_prw_evaluation
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.synthetic import prw
 from mmps_kd.datasets.synthetic.plan import ImageRecord, PersonBox
