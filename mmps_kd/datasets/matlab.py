@@ -113,7 +113,7 @@ def _iterate_variables(content: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and matrix element of each variable of a file."""
     if content[_HEADER_SIZE - 4 : _HEADER_SIZE] != b'\x00\x01IM':  # version 5, little-endian
         raise ValueError('no MATLAB 5 file')
-    for kind, data in _iterate_elements(content[_HEADER_SIZE:]):
+    for kind, data in _iterate_elements(io.BytesIO(content[_HEADER_SIZE:])):
         if kind == _COMPRESSED:
             kind, data = _read_element(io.BytesIO(zlib.decompress(data)))
         if kind == _MATRIX:
@@ -134,11 +134,11 @@ def _parse_matrix(content: bytes, parse_part: Callable[[bytes], Any] | None = No
     matrix_class, dimensions, _ = _read_matrix_header(stream)
     if matrix_class == _STRUCT_CLASS:
         fields = _read_field_names(stream)
-        values = [parse_part(data) for _, data in _iterate_elements(stream.read())]
+        values = [parse_part(data) for _, data in _iterate_elements(stream)]
         n = len(fields)
         return [dict(zip(fields, values[i : i + n], strict=True)) for i in range(0, len(values), n)] or None
     if matrix_class == _CELL_CLASS:
-        return [parse_part(data) for _, data in _iterate_elements(stream.read())] or None
+        return [parse_part(data) for _, data in _iterate_elements(stream)] or None
     if matrix_class != _CHAR_CLASS and matrix_class not in _NUMBER_CLASSES:
         raise ValueError(f'a variable is of class {matrix_class}')
     kind, data = _read_element(stream)
@@ -162,36 +162,36 @@ def _read_field_names(stream: BinaryIO) -> list[str]:
     return [names[i : i + step].split(b'\0')[0].decode() for i in range(0, len(names), step)]
 
 
-def _iterate_elements(content: bytes) -> Iterator[tuple[int, bytes]]:
-    stream = io.BytesIO(content)
-    while stream.tell() < len(content):
-        yield _read_element(stream)
+def _iterate_elements(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    while tag := stream.read(8):
+        yield _read_element(stream, tag)
 
 
-def _read_element(stream: BinaryIO) -> tuple[int, bytes]:
-    """Type and data of the next element.
+def _read_element(stream: BinaryIO, tag: bytes | None = None) -> tuple[int, bytes]:
+    """Type and data of the next element, whose tag may be read already.
 
     Up to 4 bytes of data are packed into the 8 of the tag; more are padded to a multiple of 8, unless compressed.
     """
-    tag = _read_exactly(stream, 8)
+    tag = tag or _read_exactly(stream, 8)
     kind, size = unpack('<II', tag)
     if kind >> 16:
         return kind & 0xFFFF, tag[4 : 4 + (kind >> 16)]
     data = _read_exactly(stream, size)
-    if kind != _COMPRESSED:
+    if size % 8 and kind != _COMPRESSED:
         stream.read(-size % 8)
     return kind, data
 
 
 def _read_exactly(stream: BinaryIO, size: int) -> bytes:
     """Read block by block: a damaged size does not allocate more memory than the file holds."""
-    blocks = []
-    while size:
-        block = stream.read(min(size, _BLOCK))
-        if not block:
+    data = stream.read(min(size, _BLOCK))
+    if len(data) == size:  # nearly always: most elements have a few bytes
+        return data
+    blocks = [data]
+    while size := size - len(blocks[-1]):
+        if not blocks[-1]:
             raise EOFError('the file ends too early')
-        blocks.append(block)
-        size -= len(block)
+        blocks.append(stream.read(min(size, _BLOCK)))
     return b''.join(blocks)
 
 
