@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmps_kd  # noqa: F401  registers the parts
-from mmps_kd.datasets.synthetic import write_dataset
+from mmps_kd.testing.synthetic import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)

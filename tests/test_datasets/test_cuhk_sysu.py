@@ -11,7 +11,7 @@ from scipy.io import loadmat, savemat
 
 from mmps_kd.datasets import CUHKSYSUDataset, load_cuhk_sysu_evaluation
 from mmps_kd.datasets.cuhk_sysu import assign_pids
-from mmps_kd.datasets.synthetic import write_dataset
+from mmps_kd.testing.synthetic import write_dataset
 from mmps_kd.errors import UserError
 from mmps_kd.structures import Annotations, SearchProtocol
 

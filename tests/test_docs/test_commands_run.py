@@ -13,7 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmps_kd.datasets import CUHKSYSUDataset
-from mmps_kd.datasets.synthetic import write_dataset
+from mmps_kd.testing.synthetic import write_dataset
 
 sys.path.append(str(Path(__file__).parent))
 

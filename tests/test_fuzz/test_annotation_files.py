@@ -14,7 +14,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from mmps_kd.datasets import CUHKSYSUDataset, CustomPersonSearchDataset, PRWDataset
-from mmps_kd.datasets.synthetic import write_dataset
+from mmps_kd.testing.synthetic import write_dataset
 
 ROUNDS = [pytest.param(12, id='some'), pytest.param(110, id='many', marks=pytest.mark.slow)]
 MAT_HEADER = 128

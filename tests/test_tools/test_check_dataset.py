@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmps_kd.datasets.synthetic import write_dataset
+from mmps_kd.testing.synthetic import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = 'tools/dataset_tools/check_dataset.py'

@@ -4,9 +4,9 @@ import argparse
 import os
 from pathlib import Path
 
-from mmps_kd.datasets.synthetic.sizes import SIZES
-from mmps_kd.datasets.synthetic.writer import LAYOUTS, Settings, is_complete, summary, write_dataset
 from mmps_kd.errors import run_tool
+from mmps_kd.testing.synthetic.sizes import SIZES
+from mmps_kd.testing.synthetic.writer import LAYOUTS, Settings, is_complete, summary, write_dataset
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 import mmps_kd  # noqa: F401  registers the parts
-from mmps_kd.datasets.synthetic import write_dataset
 from mmps_kd.errors import UserError
+from mmps_kd.testing.synthetic import write_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
 FIELDS = ('query_ids', 'image_names', 'num_dets', 'boxes', 'similarities')

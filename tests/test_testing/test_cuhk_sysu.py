@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from mmps_kd.datasets.synthetic.cuhk_sysu import gallery_sizes, image_names
-from mmps_kd.datasets.synthetic.sizes import dataset_size
+from mmps_kd.testing.synthetic.cuhk_sysu import gallery_sizes, image_names
+from mmps_kd.testing.synthetic.sizes import dataset_size
 
 NUMBER, TEXT, NAMES = 'number', 'text', ('imname', 'idlocate', 'ishard')
 BOX, FLAG, NOTHING = (NUMBER, (1, 4)), (NUMBER, (1, 1)), ('float64', (1, 0))

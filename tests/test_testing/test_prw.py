@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from mmps_kd.datasets.synthetic import write_dataset, writer
-from mmps_kd.datasets.synthetic.plan import PersonBox
-from mmps_kd.datasets.synthetic.prw import cameras_in_turn, person_ids
+from mmps_kd.testing.synthetic import write_dataset, writer
+from mmps_kd.testing.synthetic.plan import PersonBox
+from mmps_kd.testing.synthetic.prw import cameras_in_turn, person_ids
 
 
 def frames(root: Path, split: str) -> list[str]:

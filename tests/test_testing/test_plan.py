@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmps_kd.datasets.synthetic.plan import ImageRecord, PersonBox, deal, plan_images, scenes_by_identity, stream
-from mmps_kd.datasets.synthetic.sizes import DatasetSize, SplitSize
+from mmps_kd.testing.synthetic.plan import ImageRecord, PersonBox, deal, plan_images, scenes_by_identity, stream
+from mmps_kd.testing.synthetic.sizes import DatasetSize, SplitSize
 
 
 @st.composite

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmps_kd.datasets.synthetic.camera import LARGEST, SMALLEST, Light, View, expose, sample_light, sample_view
+from mmps_kd.testing.synthetic.camera import LARGEST, SMALLEST, Light, View, expose, sample_light, sample_view
 
 
 def test_a_metre_is_larger_lower_in_the_picture():

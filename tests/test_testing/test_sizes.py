@@ -1,7 +1,7 @@
 import pytest
 
-from mmps_kd.datasets.synthetic.sizes import SIZES, dataset_size
 from mmps_kd.errors import UserError
+from mmps_kd.testing.synthetic.sizes import SIZES, dataset_size
 
 
 def test_full_has_the_counts_of_the_real_datasets():

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mmps_kd.datasets.synthetic import write_dataset
+from mmps_kd.testing.synthetic import write_dataset
 
 
 @pytest.fixture(scope='session')

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmps_kd.datasets.synthetic.canvas import Canvas, Sprite, box, capsule
+from mmps_kd.testing.synthetic.canvas import Canvas, Sprite, box, capsule
 
 
 def canvas() -> Canvas:

@@ -13,9 +13,9 @@ from scipy.io import loadmat
 
 from mmps_kd.datasets import CUHKSYSUDataset, PRWDataset, load_cuhk_sysu_evaluation, load_prw_evaluation
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
-from mmps_kd.datasets.synthetic import prw
-from mmps_kd.datasets.synthetic.plan import ImageRecord, PersonBox
-from mmps_kd.datasets.synthetic.sizes import DatasetSize, SplitSize
+from mmps_kd.testing.synthetic import prw
+from mmps_kd.testing.synthetic.plan import ImageRecord, PersonBox
+from mmps_kd.testing.synthetic.sizes import DatasetSize, SplitSize
 
 People = dict[str, list[tuple]]  # (x1, y1, x2, y2, identity) of each person, by image
 QUERY = re.compile(r'\d+( -?\d+\.\d{4}){4} c\ds\d_\d{6}')

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mmps_kd.datasets.synthetic import place
-from mmps_kd.datasets.synthetic.camera import SMALLEST, View, sample_view
-from mmps_kd.datasets.synthetic.ground import paint_ground
-from mmps_kd.datasets.synthetic.props import PROPS, paint_prop
-from mmps_kd.datasets.synthetic.textures import SIDE, cloudy, crop, grain
+from mmps_kd.testing.synthetic import place
+from mmps_kd.testing.synthetic.camera import SMALLEST, View, sample_view
+from mmps_kd.testing.synthetic.ground import paint_ground
+from mmps_kd.testing.synthetic.props import PROPS, paint_prop
+from mmps_kd.testing.synthetic.textures import SIDE, cloudy, crop, grain
 
 
 @pytest.mark.parametrize('kind', place.KINDS, ids=lambda kind: kind.props[0] + ' by ' + kind.closed_by)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mmps_kd.datasets.synthetic import write_dataset, writer
 from mmps_kd.errors import UserError
+from mmps_kd.testing.synthetic import write_dataset, writer
 
-TOOL = Path(__file__).parents[3] / 'tools/dataset_tools/make_synthetic.py'
+TOOL = Path(__file__).parents[2] / 'tools/dataset_tools/make_synthetic.py'
 
 
 def contents(root: Path) -> dict[str, bytes]:

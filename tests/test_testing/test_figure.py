@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmps_kd.datasets.synthetic.appearance import Appearance
-from mmps_kd.datasets.synthetic.canvas import Sprite
-from mmps_kd.datasets.synthetic.figure import paint_figure
-from mmps_kd.datasets.synthetic.pose import Pose, pose_joints
+from mmps_kd.testing.synthetic.appearance import Appearance
+from mmps_kd.testing.synthetic.canvas import Sprite
+from mmps_kd.testing.synthetic.figure import paint_figure
+from mmps_kd.testing.synthetic.pose import Pose, pose_joints
 
 RED, GREEN, BLUE, GREY = (30.0, 30.0, 220.0), (30.0, 220.0, 30.0), (220.0, 30.0, 30.0), (120.0, 120.0, 120.0)
 PERSON = Appearance(

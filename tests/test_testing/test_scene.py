@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mmps_kd.datasets.synthetic.appearance import sample_appearance
-from mmps_kd.datasets.synthetic.camera import View
-from mmps_kd.datasets.synthetic.canvas import Sprite
-from mmps_kd.datasets.synthetic.plan import IMAGE, PersonBox, stream
-from mmps_kd.datasets.synthetic.scene import UNLABELLED, Standing, annotate, render_scene
+from mmps_kd.testing.synthetic.appearance import sample_appearance
+from mmps_kd.testing.synthetic.camera import View
+from mmps_kd.testing.synthetic.canvas import Sprite
+from mmps_kd.testing.synthetic.plan import IMAGE, PersonBox, stream
+from mmps_kd.testing.synthetic.scene import UNLABELLED, Standing, annotate, render_scene
 
 VIEW = View(width=40, height=30, horizon=10, vanishing=20, camera_height=2)
 THING = -2

@@ -1,0 +1,1 @@
+"""What tests, demos and benchmarks use: synthetic data sets."""
