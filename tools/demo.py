@@ -21,8 +21,7 @@ from terminaltables import AsciiTable
 
 from mmps_kd.engine.work_dir import last_checkpoint, last_test, last_validation
 from mmps_kd.errors import UserError, run_tool
-from mmps_kd.testing.synthetic import write_dataset
-from mmps_kd.testing.synthetic.sizes import dataset_size
+from mmps_kd.testing.synthetic import dataset_size, write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = ROOT / 'configs/demo/oim_r18-narrow_mini.py'

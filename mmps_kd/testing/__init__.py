@@ -1,1 +1,1 @@
-"""What tests, demos and benchmarks use: synthetic data sets."""
+"""Synthetic data sets for tests and demos."""

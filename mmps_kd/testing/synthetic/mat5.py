@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-_INT8, _UINT8, _INT16, _UINT16, _INT32, _UINT32, _DOUBLE, _MATRIX, _COMPRESSED, _UTF8 = 1, 2, 3, 4, 5, 6, 9, 14, 15, 16
+# Codes of data elements and of array classes in the MAT-file format, version 5.
+_INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED, _UTF8 = 1, 5, 6, 14, 15, 16
+_STORED_AS = {'<u1': 2, '<u2': 4, '<i2': 3, '<i4': 5, '<f8': 9}
 _CELL, _STRUCT, _CHAR, _DOUBLE_CLASS = 1, 2, 4, 6
-_STORED_AS = {'u1': _UINT8, 'u2': _UINT16, 'i2': _INT16, 'i4': _INT32, 'f8': _DOUBLE}
-_NAME_BYTES = 32  # room for one field name, its closing zero included
+_NAME_BYTES = 32  # length of one field name, with its closing zero
 
 
 def char(text: str) -> bytes:
@@ -25,8 +26,11 @@ def char(text: str) -> bytes:
 
 def numbers(values: np.ndarray, name: str = '') -> bytes:
     """A two-dimensional array of class double."""
-    stored = _smallest(values)
-    data = _element(_STORED_AS[stored.dtype.str[1:]], stored.tobytes(order='F'))
+    whole = values.size and (values == np.round(values)).all()
+    kinds = ('<u1', '<u2', '<i2', '<i4') if whole else ()
+    fits = [k for k in kinds if np.iinfo(k).min <= values.min() and values.max() <= np.iinfo(k).max]
+    kind = fits[0] if fits else '<f8'
+    data = _element(_STORED_AS[kind], values.astype(kind).tobytes(order='F'))
     return b''.join(_matrix(_DOUBLE_CLASS, values.shape, [data], name))
 
 
@@ -45,23 +49,14 @@ def structs(fields: Sequence[str], values: Sequence[bytes], shape: tuple[int, in
     return _matrix(_STRUCT, shape, [*head, *values], name)
 
 
-def save(path: Path, *variables: Iterable[bytes]) -> None:
-    """Write named variables, each compressed."""
+def save(path: Path, variable: Iterable[bytes]) -> None:
+    """Write a named variable, compressed."""
+    packer = zlib.compressobj(1)
+    packed = [packer.compress(piece) for piece in variable] + [packer.flush()]
     with path.open('wb') as file:
         file.write(b'MATLAB 5.0 MAT-file, written by mmps_kd'.ljust(116) + bytes(8) + struct.pack('<H', 0x0100) + b'IM')
-        for variable in variables:
-            packer = zlib.compressobj(1)
-            packed = [packer.compress(piece) for piece in variable] + [packer.flush()]
-            file.write(struct.pack('<II', _COMPRESSED, sum(map(len, packed))))
-            file.writelines(packed)
-
-
-def _smallest(values: np.ndarray) -> np.ndarray:
-    if values.size and (values == np.round(values)).all():
-        for kind in ('<u1', '<u2', '<i2', '<i4'):
-            if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max:
-                return values.astype(kind)
-    return values.astype('<f8')
+        file.write(struct.pack('<II', _COMPRESSED, sum(map(len, packed))))
+        file.writelines(packed)
 
 
 def _matrix(kind: int, shape: Sequence[int], body: Sequence[bytes], name: str = '') -> list[bytes]:
@@ -72,6 +67,6 @@ def _matrix(kind: int, shape: Sequence[int], body: Sequence[bytes], name: str = 
 
 
 def _element(kind: int, data: bytes) -> bytes:
-    if 0 < len(data) <= 4:
+    if 0 < len(data) <= 4:  # the short form: code, length and data in eight bytes
         return struct.pack('<HH', kind, len(data)) + data.ljust(4, b'\0')
     return struct.pack('<II', kind, len(data)) + data + bytes(-len(data) % 8)

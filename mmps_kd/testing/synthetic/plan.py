@@ -1,18 +1,52 @@
-"""Who is seen in which image, and the random numbers of every part."""
+"""The contents of a data set: its sizes, the identities in each image, the annotations, the random generators."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from .sizes import DatasetSize, SplitSize
+from mmps_kd.errors import UserError
 
-# First key of every random stream, so that no two parts ever share one.
-PLAN, IMAGE, IDENTITY, SITE, ANNOTATION = range(5)
+UNLABELLED = -1
+# First key of every random generator, so that no two parts share one.
+PLAN, IMAGE, IDENTITY, PLACE, ANNOTATION = range(5)
 
 
-@dataclass(frozen=True)
-class ImagePlan:
-    """One image to be rendered: its split, file name and the identities (0.. over both splits) seen in it."""
+class SplitSize(NamedTuple):
+    """Size of one split; each identity is seen in ``appearances`` (fewest, most) different images."""
+
+    images: int
+    identities: int
+    appearances: tuple[int, int]
+
+
+class DatasetSize(NamedTuple):
+    """Size of a data set: image size in pixels, both splits, queries, (fewest, most) unlabelled persons an image."""
+
+    width: int
+    height: int
+    train: SplitSize
+    test: SplitSize
+    queries: int
+    unlabelled: tuple[int, int]
+
+
+# `full` has the counts of the real data sets: images, identities, training identities and queries.
+# fmt: off
+SIZES = {
+    ('cuhk-sysu', 'tiny'): DatasetSize(160, 120, SplitSize(12, 6, (3, 4)), SplitSize(12, 5, (3, 4)), 5, (0, 1)),
+    ('cuhk-sysu', 'mini'): DatasetSize(400, 300, SplitSize(600, 200, (10, 12)), SplitSize(160, 60, (4, 6)), 60, (1, 2)),
+    ('cuhk-sysu', 'full'):
+        DatasetSize(480, 360, SplitSize(11206, 5532, (2, 4)), SplitSize(6978, 2900, (2, 4)), 2900, (1, 4)),
+    ('prw', 'tiny'): DatasetSize(160, 120, SplitSize(12, 6, (3, 4)), SplitSize(12, 5, (3, 4)), 8, (0, 1)),
+    ('prw', 'mini'): DatasetSize(400, 300, SplitSize(240, 80, (5, 7)), SplitSize(160, 60, (4, 6)), 90, (1, 2)),
+    ('prw', 'full'):
+        DatasetSize(480, 360, SplitSize(5704, 483, (20, 42)), SplitSize(6112, 449, (30, 54)), 2057, (0, 2)),
+}
+# fmt: on
+
+
+class ImagePlan(NamedTuple):
+    """One image to render: its split, file name and identities (0.. over both splits)."""
 
     index: int
     split: str
@@ -20,56 +54,63 @@ class ImagePlan:
     identities: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class PersonBox:
-    """A person as annotated: identity (-1: unlabelled), x y w h in whole pixels, visible fraction 0..1."""
+class PersonBox(NamedTuple):
+    """An annotated person: identity or UNLABELLED, x y w h in whole pixels, visible fraction 0..1."""
 
     identity: int
     xywh: tuple[int, int, int, int]
     visible: float
 
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """A rendered image and its annotated people."""
+class ImageRecord(NamedTuple):
+    """A rendered image and its annotations."""
 
     name: str
     split: str
     boxes: tuple[PersonBox, ...]
 
 
-def stream(seed: int, part: int, index: int = 0) -> np.random.Generator:
-    """Generator of one part (image, identity, ...), the same in whichever process and order it is made."""
+def dataset_size(layout: str, size: str) -> DatasetSize:
+    """Look a size up.
+
+    Raises:
+        UserError: If there is no such layout or size.
+    """
+    if (layout, size) not in SIZES:
+        known = ', '.join(' '.join(key) for key in SIZES)
+        raise UserError(f'no synthetic data set {layout!r} {size!r}: choose one of {known}')
+    return SIZES[layout, size]
+
+
+def generator(seed: int, part: int, index: int = 0) -> np.random.Generator:
+    """Random generator of one part (image, identity, ...), independent of process and order."""
     return np.random.default_rng(np.random.SeedSequence([seed, part, index]))
-
-
-def deal(rng: np.random.Generator, split: SplitSize, first_identity: int) -> list[tuple[int, ...]]:
-    """Deal the identities of a split out to its images, as cards: evenly, and never twice to one image."""
-    people: list[list[int]] = [[] for _ in range(split.images)]
-    deck: list[int] = []
-    for identity in rng.permutation(split.identities):
-        count = rng.integers(*split.appearances, endpoint=True)
-        if len(deck) < count:
-            deck = rng.permutation(split.images).tolist()
-        for _ in range(count):
-            people[deck.pop()].append(first_identity + int(identity))
-    return [tuple(identities) for identities in people]
 
 
 def plan_images(size: DatasetSize, names: list[str], seed: int) -> list[ImagePlan]:
     """Plan every image: the training images first, then the test images; ``names`` in that order."""
-    rng = stream(seed, PLAN)
-    people = deal(rng, size.train, 0) + deal(rng, size.test, size.train.identities)
-    splits = ['train'] * size.train.images + ['test'] * size.test.images
-    plans = zip(splits, names, people, strict=True)
-    return [ImagePlan(index, *plan) for index, plan in enumerate(plans)]
+    rng = generator(seed, PLAN)
+    plans: list[ImagePlan] = []
+    for split, counts, first in (('train', size.train, 0), ('test', size.test, size.train.identities)):
+        images: list[list[int]] = [[] for _ in range(counts.images)]
+        # Identities are dealt to the images like cards: evenly, and never twice to one image.
+        deck: list[int] = []
+        for identity in rng.permutation(counts.identities):
+            appearances = rng.integers(*counts.appearances, endpoint=True)
+            if len(deck) < appearances:
+                deck = rng.permutation(counts.images).tolist()
+            for _ in range(appearances):
+                images[deck.pop()].append(first + int(identity))
+        for identities in images:
+            plans.append(ImagePlan(len(plans), split, names[len(plans)], tuple(identities)))
+    return plans
 
 
-def scenes_by_identity(records: list[ImageRecord], split: str) -> dict[int, list[tuple[str, PersonBox]]]:
-    """Images and boxes of every labelled identity of a split, identities ascending."""
-    scenes: dict[int, list[tuple[str, PersonBox]]] = {}
+def boxes_by_identity(records: list[ImageRecord], split: str) -> dict[int, list[tuple[str, PersonBox]]]:
+    """Image names and boxes of every labelled identity of a split, identities ascending."""
+    found: dict[int, list[tuple[str, PersonBox]]] = {}
     for record in records:
         for box in record.boxes:
-            if record.split == split and box.identity >= 0:
-                scenes.setdefault(box.identity, []).append((record.name, box))
-    return dict(sorted(scenes.items()))
+            if record.split == split and box.identity != UNLABELLED:
+                found.setdefault(box.identity, []).append((record.name, box))
+    return dict(sorted(found.items()))

@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from . import mat5
-from .plan import ANNOTATION, ImageRecord, PersonBox, scenes_by_identity, stream
-from .sizes import DatasetSize
+from .plan import ANNOTATION, UNLABELLED, DatasetSize, ImageRecord, PersonBox, boxes_by_identity, generator
 
 IMAGE_FOLDER = Path('frames')
 VERSION = 2  # raised whenever the same settings would give other files
 CAMERAS = 6
-_UNLABELLED = -2
+_UNLABELLED_PID = -2
 _FRAMES_APART = 25
 # The real annotation files name their boxes in three ways; readers must take whichever is there.
 _BOX_KEYS = ('box_new', 'box_new', 'box_new', 'anno_file', 'anno_previous')
@@ -26,7 +25,7 @@ def image_names(size: DatasetSize, seed: int) -> list[str]:
     ]
 
 
-def site_of(name: str) -> int:
+def place_of(name: str) -> int:
     """The camera that took a frame, 1..6: a fixed place."""
     return int(name[1])
 
@@ -34,50 +33,37 @@ def site_of(name: str) -> int:
 def write_annotations(root: Path, records: list[ImageRecord], size: DatasetSize, seed: int) -> None:
     """Write annotations/*.jpg.mat, frame_*.mat, ID_*.mat and query_info.txt under ``root``."""
     (root / 'annotations').mkdir(exist_ok=True)
-    pids = person_ids(size.train.identities + size.test.identities, seed)
+    # Person ids 1..count+1 with one left out, train and test mixed: the real 932 persons have ids to 933 with a gap.
+    count, rng = size.train.identities + size.test.identities, generator(seed, ANNOTATION)
+    ids = np.delete(np.arange(1, count + 2), rng.integers(1, count))
+    pids = {UNLABELLED: _UNLABELLED_PID, **dict(enumerate(rng.permutation(ids).tolist()))}
     for index, record in enumerate(records):
-        rows = [(pids.get(box.identity, _UNLABELLED), *_drawn_by_hand(box)) for box in record.boxes]
-        boxes = np.array(rows, dtype=float).reshape(-1, 5)
+        boxes = np.array([(pids[box.identity], *_with_fractions(box)) for box in record.boxes], float).reshape(-1, 5)
         key = _BOX_KEYS[index % len(_BOX_KEYS)]
         mat5.save(root / 'annotations' / f'{record.name}.mat', [mat5.numbers(boxes, key)])
     for split, id_key in (('train', 'ID_train'), ('test', 'ID_test2')):
         frames = [mat5.char(Path(record.name).stem) for record in records if record.split == split]
         mat5.save(root / f'frame_{split}.mat', mat5.cells(frames, (len(frames), 1), f'img_index_{split}'))
-        ids = sorted(pids[identity] for identity in scenes_by_identity(records, split))
+        ids = sorted(pids[identity] for identity in boxes_by_identity(records, split))
         mat5.save(root / f'ID_{split}.mat', [mat5.numbers(np.array([ids]), id_key)])
-    _write_queries(root / 'query_info.txt', scenes_by_identity(records, 'test'), pids, size.queries)
 
-
-def person_ids(count: int, seed: int) -> dict[int, int]:
-    """Ids 1..count+1 with one left out, train and test mixed, as the real 932 people have ids to 933 with a gap."""
-    rng = stream(seed, ANNOTATION)
-    ids = np.delete(np.arange(1, count + 2), rng.integers(1, count))
-    return dict(enumerate(rng.permutation(ids).tolist()))
-
-
-def _write_queries(path: Path, test: dict[int, list[tuple[str, PersonBox]]], pids: dict[int, int], count: int) -> None:
+    # Queries: of each identity one box of each camera first, then a second of each, and so on.
     ranked = []
-    for identity, scenes in test.items():
-        for rank, (name, box) in enumerate(cameras_in_turn(scenes)):
-            ranked.append((rank, pids[identity], *_drawn_by_hand(box), Path(name).stem))
-    chosen = sorted(sorted(ranked)[:count], key=lambda query: query[1:])
+    for identity, found in boxes_by_identity(records, 'test').items():
+        seen = [0] * (CAMERAS + 1)  # boxes so far, by camera
+        turns = []
+        for name, box in found:
+            turns.append((seen[place_of(name)], (pids[identity], *_with_fractions(box), Path(name).stem)))
+            seen[place_of(name)] += 1
+        turns.sort(key=lambda item: item[0])
+        ranked += [(rank, *query) for rank, (_, query) in enumerate(turns)]
+    chosen = sorted(sorted(ranked)[: size.queries], key=lambda query: query[1:])
     # As bytes, with the official file's line ends: readers cut the last two characters of every line.
     lines = [f'{pid} {x:.4f} {y:.4f} {w:.4f} {h:.4f} {frame}\r\n' for _, pid, x, y, w, h, frame in chosen]
-    path.write_bytes(''.join(lines).encode())
+    (root / 'query_info.txt').write_bytes(''.join(lines).encode())
 
 
-def cameras_in_turn(scenes: list[tuple[str, PersonBox]]) -> list[tuple[str, PersonBox]]:
-    """First one scene of each camera, then a second of each, and so on."""
-    seen: dict[int, int] = {}
-    turns = []
-    for scene in scenes:
-        camera = site_of(scene[0])
-        turns.append(seen.setdefault(camera, 0))
-        seen[camera] += 1
-    return [scenes[index] for index in np.argsort(turns, kind='stable')]
-
-
-def _drawn_by_hand(box: PersonBox) -> tuple[float, float, int, int]:
+def _with_fractions(box: PersonBox) -> tuple[float, float, int, int]:
     """A box with fractions, as in the real files; cut to whole pixels, as readers do, it is the exact one.
 
     No position is whole: an array of whole numbers alone would be read as small integers, in which readers that add
