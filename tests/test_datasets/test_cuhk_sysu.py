@@ -11,9 +11,9 @@ from scipy.io import loadmat, savemat
 
 from mmps_kd.datasets import CUHKSYSUDataset, load_cuhk_sysu_evaluation
 from mmps_kd.datasets.cuhk_sysu import assign_pids
-from mmps_kd.testing.synthetic import write_dataset
 from mmps_kd.errors import UserError
 from mmps_kd.structures import Annotations, SearchProtocol
+from mmps_kd.testing.synthetic import write_dataset
 
 TEST_FILES = 'annotation/test/train_test'
 

@@ -6,9 +6,9 @@ from mmdet.registry import DATASETS
 from scipy.io import loadmat, savemat
 
 from mmps_kd.datasets import PRWDataset, full_gallery_protocol, load_prw_evaluation
-from mmps_kd.testing.synthetic import write_dataset
 from mmps_kd.errors import UserError
 from mmps_kd.structures import Annotations
+from mmps_kd.testing.synthetic import write_dataset
 
 
 def build(root: Path, split: str, **more) -> PRWDataset:
