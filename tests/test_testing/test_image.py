@@ -77,8 +77,8 @@ def test_all_labelled_persons_are_annotated_inside_the_image(seed):
     image, boxes = render_image(rng, np.random.default_rng(100 + seed), persons, 2, (160, 120))
     assert image.shape == (120, 160, 3) and image.dtype == np.uint8 and image.std() > 10
     assert sorted(box.identity for box in boxes if box.identity != UNLABELLED) == [4, 8, 15]
-    for box in boxes:
-        x, y, w, h = box.xywh
+    for person in boxes:
+        x, y, w, h = person.xywh
         assert 0 <= x < x + w <= 160 and 0 <= y < y + h <= 120
         assert 0.4 <= box.visible <= 1
 
