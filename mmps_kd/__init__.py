@@ -18,9 +18,7 @@ if find_spec('mmdet') is not None:
         import mmdet.datasets  # noqa: F401
 
     from . import datasets, engine, evaluation, models
-    from .compat import add_config_scope, allow_checkpoint_classes, forbid_code_in_checkpoints
+    from .compat import add_config_scope
 
     add_config_scope()
-    allow_checkpoint_classes()
-    forbid_code_in_checkpoints()
     __all__ += ['datasets', 'engine', 'evaluation', 'models']

@@ -28,8 +28,8 @@ def add_config_scope() -> None:
     MODULE2PACKAGE['mmps_kd'] = 'mmps_kd'
 
 
-def allow_checkpoint_classes() -> None:
-    """Let ``torch.load(..., weights_only=True)`` read the log histories in MMEngine's checkpoints.
+def checkpoint_classes() -> list:
+    """What ``torch.load(..., weights_only=True)`` must allow to read the log histories in MMEngine's checkpoints.
 
     torch 2.6 made that check the default. MMEngine 0.10.7 writes :class:`HistoryBuffer` objects into every
     checkpoint and so cannot resume from its own. The check stays on: what such a buffer holds is allowed, and
@@ -41,7 +41,7 @@ def allow_checkpoint_classes() -> None:
         for function in (multiarray._reconstruct, multiarray.scalar)
         for module in ('_core', 'core')  # the names that numpy 2 and numpy 1 write
     ]
-    torch.serialization.add_safe_globals([HistoryBuffer, *arrays, *rebuild, (_history_method, 'builtins.getattr')])
+    return [HistoryBuffer, *arrays, *rebuild, (_history_method, 'builtins.getattr')]
 
 
 def load_from_file(path: str | os.PathLike, map_location: str | torch.device | None = 'cpu') -> Any:
@@ -77,21 +77,21 @@ def load_from_http(url: str, map_location: str | torch.device | None = 'cpu') ->
     return checkpoint
 
 
-def forbid_code_in_checkpoints() -> None:
+def read_checkpoints_as_data() -> None:
     """Let MMEngine's runner, hooks and ``init_cfg`` read checkpoints by :func:`load_from_file`, :func:`load_from_http`.
 
-    Where the check finds more than data in a file, the maintained fork of MMEngine reads it again without the check,
-    and so runs what it brings along. (``torchvision://`` and ``open-mmlab://`` name files of fixed servers and stay.)
+    The tools call it first; a script that builds a runner itself may do so, too. It holds for the whole process.
+    Without it the maintained fork of MMEngine reads a file in which the check finds more than data again without the
+    check, and so runs what it brings along. (``torchvision://`` and ``open-mmlab://`` name files of fixed servers.)
     """
     CheckpointLoader.register_scheme('', load_from_file, force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
 
 
 def _as_data(name: str, load: Callable[[], Any]) -> Any:
-    # MMEngine takes its classes off the list again after each of its own readings.
-    allow_checkpoint_classes()
     try:
-        return load()
+        with torch.serialization.safe_globals(checkpoint_classes()):
+            return load()
     except UserError:
         raise
     except Exception as error:  # a damaged file makes the unpickler raise anything from KeyError to UnicodeDecodeError

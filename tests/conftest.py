@@ -13,10 +13,12 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import mmps_kd  # noqa: F401  registers the parts
+from mmps_kd.compat import read_checkpoints_as_data
 from mmps_kd.testing.synthetic import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
+read_checkpoints_as_data()  # as the tools do
 
 
 @pytest.fixture(scope='session')

@@ -8,6 +8,7 @@ from mmdet.registry import METRICS
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from mmps_kd.compat import read_checkpoints_as_data
 from mmps_kd.engine.launch import load_config, prepare_process_group
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.evaluation.metrics import BaseSearchMetric
@@ -70,6 +71,7 @@ def results_evaluator(cfg: Config) -> dict:
 def main() -> None:
     """Test."""
     args = parse_args()
+    read_checkpoints_as_data()
     cfg = build_config(args)
     prepare_process_group(cfg)
     Runner.from_cfg(cfg).test()

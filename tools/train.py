@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
+from mmps_kd.compat import read_checkpoints_as_data
 from mmps_kd.engine.checkpoint import checkpoints_by_age, require_writable
 from mmps_kd.engine.launch import load_config, prepare_process_group
 from mmps_kd.errors import UserError, run_tool
@@ -68,6 +69,7 @@ def resume(cfg: Config, checkpoint: str) -> None:
 def main() -> None:
     """Train."""
     args = parse_args()
+    read_checkpoints_as_data()
     cfg = build_config(args)
     require_writable(cfg.work_dir)
     prepare_process_group(cfg)

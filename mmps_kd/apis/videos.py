@@ -9,13 +9,10 @@ import numpy as np
 
 from mmps_kd.datasets.image_files import DamagedImageError
 
-# FFmpeg's own complaints name no file; what is wrong is said here. It looks at this when the first video is opened.
-os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
-
 
 def count_frames(path: str, stride: int) -> int:
     """How many frames a video claims to have, every ``stride``-th counted; one if it cannot be opened."""
-    return max(-(-_claimed(cv2.VideoCapture(path)) // stride), 1)
+    return max(-(-_claimed(_open(path)) // stride), 1)
 
 
 def video_frames(path: str, stride: int) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
@@ -32,7 +29,7 @@ def video_frames(path: str, stride: int) -> Iterator[tuple[int, Callable[[], np.
         ``DamagedImageError`` for the first frame if nothing can be read, and for the first one that is missing if the
         video ends before the length it claims.
     """
-    video = cv2.VideoCapture(path)
+    video = _open(path)
     claimed, number = _claimed(video), 0
     while video.grab():
         if number % stride == 0:
@@ -54,6 +51,12 @@ def read_frame(path: str, number: int) -> np.ndarray:
         if last == number:
             return read()
     _fail(f'{path} has no frame {number}: its last one is {last}, counted from 0')
+
+
+def _open(path: str) -> cv2.VideoCapture:
+    # FFmpeg's own messages name no file. It reads this when the first video is opened.
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    return cv2.VideoCapture(path)
 
 
 def _claimed(video: cv2.VideoCapture) -> int:

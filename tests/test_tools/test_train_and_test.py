@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmps_kd.compat import allow_checkpoint_classes
+from mmps_kd.compat import load_from_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/demo/oim_r18-narrow_mini.py'
@@ -44,8 +44,7 @@ def call(tool, *arguments):
 
 
 def read(checkpoint):
-    allow_checkpoint_classes()
-    return torch.load(checkpoint, weights_only=True)
+    return load_from_file(checkpoint)
 
 
 @pytest.fixture(scope='module')

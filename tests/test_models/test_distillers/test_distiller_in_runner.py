@@ -12,7 +12,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmps_kd.compat import allow_checkpoint_classes
+from mmps_kd.compat import load_from_file
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 from mmps_kd.models.utils.checkpoint_io import load_teacher
@@ -91,8 +91,7 @@ def train(cfg, work_dir, **overrides):
 
 
 def read(checkpoint):
-    allow_checkpoint_classes()
-    return torch.load(checkpoint, weights_only=True)
+    return load_from_file(checkpoint)
 
 
 @pytest.fixture(scope='module')
