@@ -7,18 +7,18 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmps_kd.apis.box_embeddings import hash_inputs, sum_box_embeddings
-from mmps_kd.apis.lut_extraction import (
+from mmps_kd.apis.init_model import check_data_sets, init_model, load_config, test_pipeline
+from mmps_kd.apis.lut import (
     build_train_set,
+    hash_inputs,
     rows_from_features,
     rows_from_memory,
+    sum_box_embeddings,
     unit_rows,
 )
-from mmps_kd.apis.named_configs import test_pipeline
-from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
-from mmps_kd.models.utils.checkpoint_io import file_sha256, load_teacher, read_checkpoint
+from mmps_kd.models.utils.checkpoint_io import file_sha256, read_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,7 +36,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--features', help='npz with features (M, D) and pids (M,), for --source features')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
-    parser.set_defaults(work_dir=None, launcher='none')  # of no use here, but load_config looks at them
     args = parser.parse_args()
     elsewhere = args.source == 'features'
     if (args.features is not None) != elsewhere or (args.checkpoint is None) != elsewhere:
@@ -55,7 +54,7 @@ def from_memory(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, dict]:
 
 def from_boxes(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, dict]:
     """Rows from one pass over the training set, gone on from where an earlier one was interrupted."""
-    model = load_teacher(cfg, read_checkpoint(args.checkpoint)['state_dict'], args.checkpoint)
+    model = init_model(cfg, args.checkpoint)
     dataset = build_train_set(cfg)
     inputs = hash_inputs(dataset, cfg.model, test_pipeline(cfg), file_sha256(args.checkpoint))
     sums = sum_box_embeddings(
@@ -80,7 +79,8 @@ def main() -> None:
     args = parse_args()
     if args.checkpoint is not None and not Path(args.checkpoint).is_file():
         raise UserError(f'there is no checkpoint {args.checkpoint}')
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
+    check_data_sets(cfg)
     init_default_scope(cfg.default_scope)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     rows, metainfo = dict(memory=from_memory, boxes=from_boxes, features=from_features)[args.source](cfg, args)

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mmps_kd.apis import PersonSearchInferencer, SearchResult, read_match
-from mmps_kd.apis.named_configs import read_config
+from mmps_kd.apis.init_model import load_config
 from mmps_kd.errors import UserError, run_tool
 
 LISTED = 10
@@ -147,8 +147,7 @@ def main() -> None:
     if args.each:
         singles = [(image, box) for image, boxes in queries for box in boxes]
         searches = {args.out / str(number): [single] for number, single in enumerate(singles, start=1)}
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = load_config(args.config, args.cfg_options)
     inferencer = PersonSearchInferencer(cfg, args.checkpoint, args.device)
     index = inferencer.open_index(args.index_dir or args.out)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -8,9 +8,11 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
+from mmps_kd.apis import load_config
+from mmps_kd.apis.init_model import check_data_sets
 from mmps_kd.compat import read_checkpoints_as_data
 from mmps_kd.engine.checkpoint import checkpoints_by_age, require_writable
-from mmps_kd.engine.launch import load_config, prepare_process_group
+from mmps_kd.engine.launch import prepare_process_group
 from mmps_kd.errors import UserError, run_tool
 
 
@@ -40,7 +42,10 @@ def parse_args() -> argparse.Namespace:
 
 def build_config(args: argparse.Namespace) -> Config:
     """The config file with the command line's overrides."""
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
+    check_data_sets(cfg)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     if args.amp:
         if not torch.cuda.is_available():
             raise UserError('--amp needs a GPU, and this machine has none: leave it out')

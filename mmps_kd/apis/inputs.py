@@ -3,17 +3,19 @@
 import fnmatch
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from mmps_kd.datasets.image_files import decode_upright, read_orientation
+from mmps_kd.datasets.image_files import DamagedImageError, decode_upright, read_orientation
 from mmps_kd.errors import UserError
 
-from .videos import count_frames, read_frame, video_frames
+from .results import Skipped
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.heic', '.heif')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -177,3 +179,109 @@ def _split_frame(name: str) -> tuple[str, int | None]:
 def _stamp(file: str) -> str:
     stat = Path(file).stat()
     return f'{stat.st_size} bytes, {stat.st_mtime_ns} ns'
+
+
+def read_one(image: Input) -> tuple[Scene, np.ndarray]:
+    """The one scene that an input stands for, and its pixels.
+
+    Raises:
+        UserError: If it stands for several, or cannot be read.
+    """
+    scenes = Scenes(image)
+    if len(scenes) > 1:
+        raise UserError(f'{image} stands for {len(scenes)} images: give one, of a video a frame such as cam1.mp4#250')
+    (scene,) = scenes
+    return scene, scene.read()
+
+
+def read_scenes(scenes: Iterable[Scene], skipped: list[Skipped]) -> Iterator[tuple[Scene, np.ndarray]]:
+    """Read scenes, (H, W, 3) uint8 BGR each; those that cannot be read are added to ``skipped``."""
+    for scene in scenes:
+        try:
+            image = scene.read()
+        except DamagedImageError as error:
+            skipped.append(Skipped(scene.name, str(error)))
+        else:
+            yield scene, image
+
+
+def batches(scenes: Iterable[tuple[Scene, np.ndarray]], size: int) -> Iterator[list[tuple[Scene, np.ndarray]]]:
+    """Join up to ``size`` scenes of one shape that follow each other."""
+    for _, alike in groupby(scenes, lambda scene: scene[1].shape):
+        while batch := list(islice(alike, size)):
+            yield batch
+
+
+def require_some(found: Sequence, skipped: Sequence[Skipped]) -> None:
+    """Refuse to go on where nothing could be read.
+
+    Raises:
+        UserError: If nothing was found.
+    """
+    if not found:
+        raise UserError(f'none of the {len(skipped)} images can be read; the first: {skipped[0].reason}')
+
+
+def count_frames(path: str, stride: int) -> int:
+    """How many frames a video claims to have, every ``stride``-th counted; one if it cannot be opened."""
+    return max(-(-_claimed(_open(path)) // stride), 1)
+
+
+def video_frames(path: str, stride: int) -> Iterator[tuple[int, Callable[[], np.ndarray]]]:
+    """Every ``stride``-th frame of a video, from the first on.
+
+    Frames that are not read cost their decoding alone; jumping is not exact in all formats.
+
+    Args:
+        path: The file.
+        stride: At least 1.
+
+    Yields:
+        Number, counted from 0, and a function that reads the frame, (H, W, 3) uint8 BGR. It raises
+        ``DamagedImageError`` for the first frame if nothing can be read, and for the first one that is missing if the
+        video ends before the length it claims.
+    """
+    video = _open(path)
+    claimed, number = _claimed(video), 0
+    while video.grab():
+        if number % stride == 0:
+            yield number, partial(_retrieve, video, path, number)
+        number += 1
+    if number == 0:
+        yield 0, partial(_fail, f'{path} cannot be read as a video: it is damaged, empty or of an unknown format')
+    elif number < claimed:
+        yield number, partial(_fail, f'{path} ends early: {number} of the {claimed} frames it claims can be read')
+
+
+def read_frame(path: str, number: int) -> np.ndarray:
+    """One frame of a video, (H, W, 3) uint8 BGR; the frames before it are decoded, too.
+
+    Raises:
+        DamagedImageError: If the video does not have it, or it cannot be decoded.
+    """
+    for last, read in video_frames(path, 1):
+        if last == number:
+            return read()
+    _fail(f'{path} has no frame {number}: its last one is {last}, counted from 0')
+
+
+def _open(path: str) -> cv2.VideoCapture:
+    # FFmpeg's own messages name no file. It reads this when the first video is opened.
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    return cv2.VideoCapture(path)
+
+
+def _claimed(video: cv2.VideoCapture) -> int:
+    """Frames by the file's header; 0 where it does not say."""
+    return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+
+
+def _retrieve(video: cv2.VideoCapture, path: str, number: int) -> np.ndarray:
+    decoded, image = video.retrieve()
+    if not decoded:
+        _fail(f'{path}: frame {number} cannot be decoded')
+    return image
+
+
+def _fail(message: str) -> None:
+    raise DamagedImageError(message)

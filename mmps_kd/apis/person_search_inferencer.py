@@ -1,29 +1,106 @@
 """Person search from Python: find people in scenes, describe them, search for one of them."""
 
+import copy
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 from tqdm import tqdm
 
+from mmps_kd.compat import type_name
 from mmps_kd.datasets.image_files import read_orientation, stored_boxes, turned_size, upright_boxes
 from mmps_kd.errors import UserError
 from mmps_kd.gallery import GalleryIndex, People
+from mmps_kd.models.utils.checkpoint_io import file_sha256
 
-from .inputs import Input, Scene, Scenes
-from .named_configs import read_config
+from .init_model import init_model, load_config, plain_student, require_search_model, test_pipeline
+from .inputs import Input, Scene, Scenes, batches, read_one, read_scenes, require_some
 from .pictures import join_queries, picture_detections, picture_search
-from .ranking import rank_scenes
-from .reading import batches, read_one, read_scenes, require_some
-from .results import Detected, DetectionResult, QueryBox, SearchResult, Skipped, Turned
-from .scene_model import SceneModel, require_inside
+from .results import Detected, DetectionResult, Match, QueryBox, SearchResult, Skipped, Turned
 
 SCORE_THR = 0.5
 """The field's threshold of the detections that take part in a search."""
+
+
+class SceneModel:
+    """A model and its test pipeline, without the data set: scenes, upright, and boxes in their pixels go in.
+
+    Attributes:
+        key: Hash of model, weights and pipeline: what the answers depend on, beside the score threshold.
+        score_thr: The model's own score threshold, below which it drops people, from its config.
+
+    Args:
+        cfg: Config with ``model`` and a pipeline for tests, see :func:`test_pipeline`.
+        checkpoint: Trained weights.
+        device: Such as ``cuda:1``; None for the GPU if there is one.
+
+    Raises:
+        UserError: If the model cannot search, there is no such device, or the checkpoint does not fit.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str | os.PathLike, device: str | None = None) -> None:
+        require_search_model(cfg)
+        self.model = init_model(cfg, checkpoint, device)
+        head = self.model.roi_head
+        head.test_cfg = copy.deepcopy(head.test_cfg)  # set_score_thr leaves the config as it is
+        self.score_thr: float = head.test_cfg.get('score_thr', 0.0)
+        # Scenes come in memory, and nothing is annotated.
+        steps = [step for step in test_pipeline(cfg) if not type_name(step['type']).startswith('Load')]
+        self.pipeline = Compose(steps)
+        # The last part: indexes of earlier releases hold what was found in photographs as stored, lying on their side.
+        parts = [file_sha256(checkpoint), repr(plain_student(cfg.model)), repr(steps), 'images are turned upright']
+        self.key = hashlib.sha256('\n'.join(parts).encode()).hexdigest()
+
+    def set_score_thr(self, score_thr: float) -> None:
+        """Find people with at least this score from now on, or with the model's own threshold if that is lower."""
+        # The model keeps scores above its threshold, in single precision: the next lower number keeps equal ones too.
+        below = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
+        self.model.roi_head.test_cfg.score_thr = below if score_thr < self.score_thr else self.score_thr
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[People]:
+        """Find and describe the people of scenes, (H, W, 3) uint8 BGR each.
+
+        Scenes of one size do not change each other's answer; smaller ones are padded to the largest, which may.
+        """
+        with torch.inference_mode():
+            samples = self.model.test_step(pseudo_collate([self._prepare(image) for image in images]))
+        found = [sample.pred_instances.cpu().numpy() for sample in samples]
+        return [People(each.bboxes, each.scores, each.embeddings) for each in found]
+
+    def embed(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Describe given people.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            boxes: (N, 4) x1, y1, x2, y2 in its pixels.
+
+        Returns:
+            (N, D) float32 of unit length.
+
+        Raises:
+            UserError: If a box has no part in the image.
+        """
+        require_inside(boxes, image.shape[:2])
+        queries = dict(boxes=boxes.astype(np.float32), ids=np.arange(len(boxes)))
+        batch = pseudo_collate([self._prepare(image, queries=queries)])
+        with torch.inference_mode():
+            data = self.model.data_preprocessor(batch, False)
+            (sample,) = data['data_samples']
+            features = self.model.extract_feat(data['inputs'])
+            (embeddings,) = self.model.roi_head.embed(features, [sample.query_instances.bboxes])
+        return embeddings.cpu().numpy()
+
+    def _prepare(self, image: np.ndarray, **more) -> dict:
+        """What the pipeline makes of a scene."""
+        return self.pipeline(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], **more))
 
 
 class PersonSearchInferencer:
@@ -53,7 +130,7 @@ class PersonSearchInferencer:
         device: str | None = None,
         show_progress: bool = True,
     ) -> None:
-        self.model = SceneModel(read_config(model), weights, device)
+        self.model = SceneModel(load_config(model), weights, device)
         self.show_progress = show_progress
 
     def detect(
@@ -168,7 +245,16 @@ class PersonSearchInferencer:
         self.model.set_score_thr(index.score_thr)
         names = self._fill(index, scenes, [scene for scene, _, _ in shown], batch_size, skipped)
         least = -np.inf if min_similarity is None else min_similarity
-        matches, num_people = rank_scenes(index, names, embedding, score_thr, topk, least)
+        owners, people, similarities, num_people = index.search(
+            embedding, names, score_thr=score_thr, topk=topk, min_similarity=least
+        )
+        if num_people == 0:
+            raise UserError(
+                f'nobody was found with a score of at least {score_thr:g} in the {len(names)} images of the gallery: '
+                'lower score_thr, or see whether config and weights are those that belong together'
+            )
+        rows = zip(owners, people.boxes.tolist(), people.scores.tolist(), similarities.tolist(), strict=True)
+        matches = [Match(str(name), tuple(box), score, similarity) for name, box, score, similarity in rows]
         queries = [QueryBox(scene.name, tuple(box)) for scene, _, boxes in shown for box in boxes.tolist()]
         result = SearchResult(
             query=queries[0].name,
@@ -319,3 +405,20 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise UserError(f'cannot write to {folder}: {error.strerror}: choose another folder') from None
     return folder
+
+
+def require_inside(boxes: np.ndarray, size: tuple[int, int]) -> None:
+    """Refuse boxes (N, 4) that have no part in an image of ``size`` (height, width).
+
+    Raises:
+        UserError: Naming the first such box.
+    """
+    height, width = size
+    low, high = np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, 2:], [width, height])
+    outside = np.flatnonzero(~(low < high).all(axis=1))
+    if len(outside):
+        box = ' '.join(f'{x:g}' for x in boxes[outside[0]])
+        raise UserError(
+            f'box {box} has no part in the image of {width}x{height} pixels: give x1 y1 x2 y2, top left and bottom '
+            'right corner in pixels of the image as stored'
+        )

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.evaluation.functional import most_similar
 from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
 from mmps_kd.structures import expand_runs, run_offsets
 
-from .people import People, top_indices
+from .people import People
 
 FEWEST = 50
 """Images that are worth writing the file."""
@@ -212,7 +213,7 @@ class GalleryIndex:
             return [], People(self._boxes[rows, :4], self._boxes[rows, 4], self._embeddings[rows]), rows, 0
         # Unlike a BLAS product, einsum gives equal rows equal results, wherever they stand.
         similarities = np.einsum('nd,d->n', self._embeddings, embedding.astype(np.float32))[rows]
-        best = top_indices(similarities, topk)
+        best = most_similar(similarities, topk)
         best = best[similarities[best] >= min_similarity]
         found = rows[best]
         people = People(self._boxes[found, :4], self._boxes[found, 4], self._embeddings[found])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmps_kd.evaluation.functional import most_similar
+
 
 @dataclass(frozen=True, eq=False)
 class People:
@@ -46,13 +48,5 @@ def rank_people(embeddings: np.ndarray, query: np.ndarray, topk: int) -> tuple[n
         dot products.
     """
     similarities = np.einsum('nd,d->n', embeddings, query)
-    order = top_indices(similarities, topk)
+    order = most_similar(similarities, topk)
     return order, similarities[order]
-
-
-def top_indices(values: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the ``count`` largest values (N,), or of all: largest first, of equal ones the first."""
-    candidates = np.arange(len(values))
-    if count < len(values):
-        candidates = np.flatnonzero(values >= np.partition(values, -count)[-count])
-    return candidates[np.argsort(-values[candidates], kind='stable')[:count]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmps_kd.apis.plain_student import load_student, plain_student
+from mmps_kd.apis.init_model import init_model, plain_student
 from mmps_kd.errors import UserError
 from mmps_kd.models.detectors import PersonSearchRCNN
 
@@ -43,7 +43,7 @@ def test_a_plain_config_stays(model_cfg):
 
 def test_the_student_has_the_trained_weights_and_reads_no_other_file(model_cfg, build_model, checkpoint):
     cfg = Config(dict(model={**model_cfg, **TEACHING}))
-    student = load_student(cfg, checkpoint(), 'cpu')
+    student = init_model(cfg, checkpoint(), 'cpu')
     assert type(student) is PersonSearchRCNN
     assert not student.training
     trained = build_model(seed=3).state_dict()
@@ -56,17 +56,17 @@ def test_the_student_has_the_trained_weights_and_reads_no_other_file(model_cfg, 
 def test_tables_of_training_may_have_any_size(model_cfg, checkpoint, lut):
     prefix = 'roi_head.reid_head.loss_oim.'
     path = checkpoint(**{prefix + 'lut': lut, prefix + 'queue': torch.zeros(0, 16)})
-    assert not load_student(Config(dict(model=model_cfg)), path, 'cpu').training
+    assert not init_model(Config(dict(model=model_cfg)), path, 'cpu').training
 
 
 def test_weights_that_do_not_fit(model_cfg, checkpoint):
     key = 'roi_head.reid_head.fc.weight'
     with pytest.raises(UserError, match=f's.pth does not fit the config: it lacks {key}'):
-        load_student(Config(dict(model=model_cfg)), checkpoint(**{key: None}), 'cpu')
+        init_model(Config(dict(model=model_cfg)), checkpoint(**{key: None}), 'cpu')
 
 
 def test_weights_alone(model_cfg, build_model, tmp_path):
     trained = build_model(seed=3).state_dict()
     torch.save({f'module.{key}': value for key, value in trained.items()}, tmp_path / 's.pth')
-    student = load_student(Config(dict(model=model_cfg)), tmp_path / 's.pth', 'cpu').state_dict()
+    student = init_model(Config(dict(model=model_cfg)), tmp_path / 's.pth', 'cpu').state_dict()
     assert all(torch.equal(student[key], value) for key, value in trained.items() if '.loss_oim.' not in key)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from mmps_kd.apis.inputs import Scene
-from mmps_kd.apis.reading import batches, read_one, read_scenes, require_some
+from mmps_kd.apis.inputs import Scene, batches, read_one, read_scenes, require_some
 from mmps_kd.apis.results import Skipped
 from mmps_kd.datasets.image_files import DamagedImageError
 from mmps_kd.errors import UserError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mmps_kd.apis.scene_model import SceneModel, find_device, require_inside, require_search_model
+from mmps_kd.apis.init_model import find_device, require_search_model
+from mmps_kd.apis.person_search_inferencer import SceneModel, require_inside
 from mmps_kd.errors import UserError
 
 

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmps_kd.apis.inputs import Scenes
-from mmps_kd.apis.videos import count_frames, video_frames
+from mmps_kd.apis.inputs import Scenes, count_frames, video_frames
 from mmps_kd.datasets.image_files import DamagedImageError
 
 NUM_FRAMES = 11

@@ -17,9 +17,9 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
+from mmps_kd.apis.init_model import check_data_sets, load_config
 from mmps_kd.datasets import ConcatPersonSearchDataset, CustomPersonSearchDataset, ResumableSampler, check_wrappers
 from mmps_kd.engine import IdentityCheckHook
-from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.metrics import PersonDetectionMetric, SearchMetric
 from mmps_kd.models.distillers import check_lut, load_lut
@@ -398,9 +398,8 @@ def test_tools_refuse_mmdets_concatenation(both, write_config, run_tool, sites, 
 def test_test_sets_are_tested_one_by_one(both, write_config, sites):
     tests = concat(*(site(sites, name, split='test') for name in ('north', 'south')))
     config = write_config(concat(*both), test=tests)
-    args = SimpleNamespace(config=str(config), cfg_options=None, work_dir=None, launcher='none')
     with pytest.raises(UserError, match='ConcatPersonSearchDataset around test sets: .*test each by itself'):
-        load_config(args)
+        check_data_sets(load_config(config))
 
 
 def test_training_steps_write_the_rows_of_both_parts(both, five):

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mmps_kd.apis import PersonSearchInferencer
-from mmps_kd.apis.named_configs import read_config
-from mmps_kd.apis.scene_model import SceneModel
+from mmps_kd.apis.init_model import load_config
+from mmps_kd.apis.person_search_inferencer import SceneModel
 from mmps_kd.deployment import export_program, write_onnx
 from mmps_kd.errors import UserError
 
@@ -107,7 +107,7 @@ def test_onnx_that_finds_nobody(config, spread_model, noise, tmp_path):
 @pytest.mark.slow
 def test_onnx_agrees_with_the_inferencer(search_files, tiny_cuhk_sysu, tmp_path):
     config, checkpoint = search_files
-    scenes = SceneModel(read_config(config), checkpoint, 'cpu')
+    scenes = SceneModel(load_config(config), checkpoint, 'cpu')
     write_onnx(export_program(scenes.model), tmp_path / 'model.onnx')
     image = cv2.imread(str(next((tiny_cuhk_sysu / 'Image/SSM').iterdir())))
     (expected,) = scenes.detect([image])

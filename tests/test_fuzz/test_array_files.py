@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from mmps_kd.apis.lut_extraction import rows_from_features, rows_from_memory
+from mmps_kd.apis.lut import rows_from_features, rows_from_memory
 from mmps_kd.datasets.cache import cached
 from mmps_kd.evaluation.functional import (
     SearchProtocol,

@@ -9,8 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from mmps_kd.apis.named_configs import read_config
-from mmps_kd.apis.plain_student import load_student
+from mmps_kd.apis.init_model import init_model, load_config
 
 DISTILLED = """
 _base_ = '{config}'
@@ -46,7 +45,7 @@ def test_a_distilled_student_without_its_teacher(export, search_files, tmp_path,
     assert export(tmp_path / 'kd.py', tmp_path / 'kd.pth', out) == 0
     assert f'{out}: ' in capsys.readouterr().out
     weights = torch.export.load(out).state_dict
-    student = load_student(read_config(config), checkpoint, 'cpu').state_dict()
+    student = init_model(load_config(config), checkpoint, 'cpu').state_dict()
     assert 'model.backbone.conv1.weight' in weights
     for name, weight in weights.items():
         assert torch.equal(weight, student[name.removeprefix('model.')])

@@ -12,8 +12,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmps_kd.apis import box_embeddings
-from mmps_kd.apis.lut_extraction import build_train_set
+from mmps_kd.apis import lut
+from mmps_kd.apis.lut import build_train_set
 from mmps_kd.models.distillers import check_lut, load_lut
 from mmps_kd.models.utils.checkpoint_io import file_sha256, load_teacher
 
@@ -101,10 +101,10 @@ def test_boxes(extract, cfg, teacher, tmp_path):
 
 def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch):
     """The table after an interruption is the same, and nothing is left behind."""
-    monkeypatch.setattr(box_embeddings, 'SAVE_EVERY', 2)
+    monkeypatch.setattr(lut, 'SAVE_EVERY', 2)
     whole, out = tmp_path / 'whole.safetensors', tmp_path / 'lut.safetensors'
     assert extract(CONFIG, teacher, '--out', whole, '--source', 'boxes') == 0
-    embed, calls = box_embeddings.embed_labelled, []
+    embed, calls = lut.embed_labelled, []
 
     def embed_three(model, batch):
         calls.append(batch)
@@ -112,10 +112,10 @@ def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch):
             raise SystemExit('interrupted')
         return embed(model, batch)
 
-    monkeypatch.setattr(box_embeddings, 'embed_labelled', embed_three)
+    monkeypatch.setattr(lut, 'embed_labelled', embed_three)
     assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 'interrupted'
     assert [path.name for path in tmp_path.glob('lut.*')] == ['lut.safetensors.partial.npz']
-    monkeypatch.setattr(box_embeddings, 'embed_labelled', embed)
+    monkeypatch.setattr(lut, 'embed_labelled', embed)
     assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 0
     assert torch.equal(load_lut(out).rows, load_lut(whole).rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['lut.safetensors', 'whole.safetensors']

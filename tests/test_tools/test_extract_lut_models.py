@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmps_kd.apis.lut_extraction import build_train_set
+from mmps_kd.apis.lut import build_train_set
 from mmps_kd.models.distillers import check_lut, load_lut
 from mmps_kd.models.utils.checkpoint_io import load_teacher
 

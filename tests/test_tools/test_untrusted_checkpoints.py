@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from mmps_kd.apis.lut_extraction import rows_from_memory
+from mmps_kd.apis.lut import rows_from_memory
 from mmps_kd.compat import load_from_http
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers.teacher import DetectorTeacher

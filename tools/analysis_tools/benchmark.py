@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.config import DictAction
 
+from mmps_kd.apis.init_model import load_config
 from mmps_kd.apis.inputs import Scenes
-from mmps_kd.apis.named_configs import read_config
-from mmps_kd.apis.scene_model import SceneModel
+from mmps_kd.apis.person_search_inferencer import SceneModel
 from mmps_kd.errors import run_tool
 
 
@@ -61,8 +61,7 @@ def peak_memory(device: torch.device) -> float:
 def main() -> None:
     """Measure."""
     args = parse_args()
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = load_config(args.config, args.cfg_options)
     model = SceneModel(cfg, args.checkpoint, args.device)
     scenes = [scene.read() for scene in itertools.islice(Scenes(args.images), args.num_images)]
     images = list(itertools.islice(itertools.cycle(scenes), args.num_images))

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from torch import Tensor
 
-from mmps_kd.engine.launch import load_config
+from mmps_kd.apis.init_model import check_data_sets, load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.visualization import draw_ground_truth, in_pixels_of, join_panels
 
@@ -25,7 +25,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-images', type=int, default=20, help='samples, spread evenly over the training set')
     parser.add_argument('--seed', type=int, default=0, help='of what the pipeline draws')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
-    parser.set_defaults(work_dir=None, launcher='none')  # of no use here, but load_config looks at them
     return parser.parse_args()
 
 
@@ -51,7 +50,8 @@ def main() -> None:
     args = parse_args()
     if args.num_images < 1:
         raise UserError(f'--num-images must be at least 1, got {args.num_images}')
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
+    check_data_sets(cfg)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,7 @@ from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmps_kd.apis.named_configs import read_config
-from mmps_kd.apis.plain_student import plain_student
-from mmps_kd.apis.scene_model import require_search_model
+from mmps_kd.apis.init_model import load_config, plain_student, require_search_model
 from mmps_kd.deployment import SearchGraph
 from mmps_kd.errors import run_tool
 from mmps_kd.models.detectors import PersonSearchRCNN
@@ -48,8 +46,7 @@ def count(model: PersonSearchRCNN, image: torch.Tensor, people: int) -> int:
 def main() -> None:
     """Count."""
     args = parse_args()
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = load_config(args.config, args.cfg_options)
     require_search_model(cfg)
     init_default_scope('mmdet')
     model = MODELS.build(plain_student(cfg.model))

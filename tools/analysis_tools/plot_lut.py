@@ -8,7 +8,7 @@ from figures import name_runs, save_figure
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
-from mmps_kd.apis.lut_extraction import rows_from_memory
+from mmps_kd.apis.lut import rows_from_memory
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, load_lut
 from mmps_kd.models.utils.checkpoint_io import read_checkpoint

@@ -12,11 +12,10 @@ from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
-from mmps_kd.apis.box_embeddings import images_with_identities
-from mmps_kd.apis.lut_extraction import build_train_set
+from mmps_kd.apis.init_model import check_data_sets, load_config
+from mmps_kd.apis.lut import build_train_set, images_with_identities
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.image_files import decode_scene, read_orientation, turn_upright
-from mmps_kd.engine.launch import load_config
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.structures import UNLABELLED
 
@@ -29,7 +28,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config with the training set')
     parser.add_argument('out', type=Path, help='folder to write: new or empty; index.csv there lists the crops')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
-    parser.set_defaults(work_dir=None, launcher='none')  # of no use here, but load_config looks at them
     return parser.parse_args()
 
 
@@ -64,7 +62,8 @@ def write_crops(dataset: BasePersonSearchDataset, out: Path) -> Iterator[list]:
 def main() -> None:
     """Write crops and index."""
     args = parse_args()
-    cfg = load_config(args)
+    cfg = load_config(args.config, args.cfg_options)
+    check_data_sets(cfg)
     init_default_scope(cfg.default_scope)
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         raise UserError(f'{args.out} is there and not an empty folder: name a new folder, or remove it')

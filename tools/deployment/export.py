@@ -11,9 +11,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
-from mmps_kd.apis.named_configs import read_config
-from mmps_kd.apis.plain_student import load_student
-from mmps_kd.apis.scene_model import require_search_model
+from mmps_kd.apis.init_model import init_model, load_config, require_search_model
 from mmps_kd.deployment import export_program, write_onnx
 from mmps_kd.errors import UserError, run_tool
 
@@ -39,11 +37,10 @@ def main() -> None:
     args = parse_args()
     if args.out.suffix not in ('.onnx', '.pt2'):
         raise UserError(f'the exported file must end in .onnx or .pt2, not {args.out.name}')
-    cfg = read_config(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = load_config(args.config, args.cfg_options)
     require_search_model(cfg)
     init_default_scope('mmdet')
-    program = export_program(load_student(cfg, args.checkpoint, 'cpu'), args.task)
+    program = export_program(init_model(cfg, args.checkpoint, 'cpu'), args.task)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.out.suffix == '.onnx':
         # It notes each operator of torchvision, which is not used, as missing.

@@ -6,9 +6,8 @@ import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmps_kd.apis import box_embeddings
-from mmps_kd.apis.box_embeddings import embed_labelled, hash_inputs, images_with_identities, sum_box_embeddings
-from mmps_kd.apis.lut_extraction import build_train_set
+from mmps_kd.apis import lut
+from mmps_kd.apis.lut import build_train_set, embed_labelled, hash_inputs, images_with_identities, sum_box_embeddings
 
 
 @pytest.fixture(scope='module')
@@ -69,7 +68,7 @@ def test_images_without_an_identity_are_left_out(dataset, monkeypatch):
 
 @pytest.mark.parametrize('stop_after', [1, 2, 5])
 def test_interrupted_run_goes_on_to_the_identical_sums(teacher, dataset, tmp_path, monkeypatch, stop_after):
-    monkeypatch.setattr(box_embeddings, 'SAVE_EVERY', 2)
+    monkeypatch.setattr(lut, 'SAVE_EVERY', 2)
     whole = sum_box_embeddings(teacher, dataset, tmp_path / 'whole.npz', 'hash')
     calls = []
 
@@ -82,11 +81,11 @@ def test_interrupted_run_goes_on_to_the_identical_sums(teacher, dataset, tmp_pat
 
         return embed
 
-    monkeypatch.setattr(box_embeddings, 'embed_labelled', embed_until(stop_after))
+    monkeypatch.setattr(lut, 'embed_labelled', embed_until(stop_after))
     with pytest.raises(KeyboardInterrupt):
         sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'hash')
     seen, calls[:] = list(calls), []
-    monkeypatch.setattr(box_embeddings, 'embed_labelled', embed_until(None))
+    monkeypatch.setattr(lut, 'embed_labelled', embed_until(None))
     assert torch.equal(sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'hash'), whole)
     # Only what was written counts as done: the odd image after the last write is embedded again.
     images = [dataset.get_data_info(i)['img_name'] for i in images_with_identities(dataset)]
@@ -94,7 +93,7 @@ def test_interrupted_run_goes_on_to_the_identical_sums(teacher, dataset, tmp_pat
 
 
 def test_partial_sums_of_other_inputs_are_not_used(teacher, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(box_embeddings, 'SAVE_EVERY', 1)
+    monkeypatch.setattr(lut, 'SAVE_EVERY', 1)
     whole = sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'one')
     assert torch.equal(sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'other'), whole)
 

@@ -1,11 +1,8 @@
-"""The ranking of a gallery's people."""
+"""The ranking of the detections in a gallery index."""
 
 import numpy as np
 import pytest
 
-from mmps_kd.apis.ranking import rank_scenes
-from mmps_kd.apis.results import Match
-from mmps_kd.errors import UserError
 from mmps_kd.gallery import GalleryIndex, People
 
 QUERY = np.array([1, 0], dtype=np.float32)
@@ -29,19 +26,16 @@ def index():
 
 
 def test_most_similar_first_low_scores_left_out(index):
-    matches, num_people = rank_scenes(index, ['a', 'b', 'c'], QUERY, 0.5, 10)
-    assert matches == [Match('a', (4, 5, 6, 7), 0.5, 0.75), Match('a', (0, 1, 2, 3), pytest.approx(0.9), 0.25)]
-    assert num_people == 2
+    names, people, similarities, num_people = index.search(QUERY, ['a', 'b', 'c'], score_thr=0.5, topk=10)
+    assert (names, people.boxes.tolist()) == (['a', 'a'], [[4, 5, 6, 7], [0, 1, 2, 3]])
+    assert (similarities.tolist(), num_people) == ([0.75, 0.25], 2)
 
 
 def test_lower_threshold_and_few_wanted(index):
-    matches, num_people = rank_scenes(index, ['a', 'b', 'c'], QUERY, 0.3, 1)
-    assert [match.name for match in matches] == ['c']
-    assert num_people == 3
+    names, _, _, num_people = index.search(QUERY, ['a', 'b', 'c'], score_thr=0.3, topk=1)
+    assert (names, num_people) == (['c'], 3)
 
 
 @pytest.mark.parametrize('names', [['b'], ['b', 'c']])
 def test_nobody(index, names):
-    message = f'nobody was found with a score of at least 0.5 in the {len(names)} scenes of the gallery'
-    with pytest.raises(UserError, match=message):
-        rank_scenes(index, names, QUERY, 0.5, 10)
+    assert index.search(QUERY, names, score_thr=0.5, topk=10)[3] == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmps_kd.apis.lut_extraction import (
+from mmps_kd.apis.lut import (
     rows_from_features,
     rows_from_memory,
     unit_rows,
