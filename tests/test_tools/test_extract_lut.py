@@ -95,7 +95,7 @@ def test_boxes(extract, cfg, teacher, tmp_path):
     table = load_lut(out)
     check_provenance(table, cfg, 'boxes', teacher)
     model = load_teacher(cfg, torch.load(teacher, weights_only=True)['state_dict'], 'teacher')
-    sums = box_embeddings.sum_box_embeddings(model, build_train_set(cfg), tmp_path / 'p.npz', 'hash')
+    sums = lut.sum_box_embeddings(model, build_train_set(cfg), tmp_path / 'p.npz', 'hash')
     assert torch.equal(table.rows, F.normalize(sums, dim=1).float())
 
 
