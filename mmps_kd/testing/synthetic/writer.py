@@ -77,9 +77,8 @@ def is_complete(root: Path, layout: str, size: str, seed: int) -> bool:
 def summary(root: Path) -> str:
     """One line on a complete data set."""
     counts = json.loads((root / _DONE).read_text())
-    return '{layout} {size}, seed {seed}: {images} images with {boxes} annotated persons in {root}'.format(
-        root=root, **counts
-    )
+    line = '{layout} {size}, seed {seed}: {images} images with {boxes} annotated persons in {root}'
+    return line.format(root=root, **counts)
 
 
 def _holds(path: Path, settings: dict) -> bool:
