@@ -18,7 +18,7 @@ from tqdm import tqdm
 from mmps_kd.compat import type_name
 from mmps_kd.datasets.image_files import read_orientation, stored_boxes, turned_size, upright_boxes
 from mmps_kd.errors import UserError
-from mmps_kd.gallery import GalleryIndex, People
+from mmps_kd.gallery import Detections, GalleryIndex
 from mmps_kd.models.utils.checkpoint_io import file_sha256
 
 from .init_model import init_model, load_config, plain_student, require_search_model, test_pipeline
@@ -65,7 +65,7 @@ class SceneModel:
         below = float(np.nextafter(np.float32(score_thr), np.float32(-1)))
         self.model.roi_head.test_cfg.score_thr = below if score_thr < self.score_thr else self.score_thr
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[People]:
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         """Find and describe the people of scenes, (H, W, 3) uint8 BGR each.
 
         Scenes of one size do not change each other's answer; smaller ones are padded to the largest, which may.
@@ -73,7 +73,7 @@ class SceneModel:
         with torch.inference_mode():
             samples = self.model.test_step(pseudo_collate([self._prepare(image) for image in images]))
         found = [sample.pred_instances.cpu().numpy() for sample in samples]
-        return [People(each.bboxes, each.scores, each.embeddings) for each in found]
+        return [Detections(each.bboxes, each.scores, each.embeddings) for each in found]
 
     def embed(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Describe given people.
@@ -219,7 +219,7 @@ class PersonSearchInferencer:
             query_bbox: x1, y1, x2, y2 of the person in its pixels as stored, (4,), or (N, 4) for several boxes; for a
                 list of images a list with the box or boxes of each.
             gallery: Where to search; see :meth:`detect`.
-            topk: People wanted.
+            topk: Detections to return.
             min_similarity: Least similarity of the people wanted, in -1..1; it may be that there is nobody.
             batch_size: Scenes that are run at a time.
             score_thr: Detections with a lower score take no part. Scenes that the index has from a run with a higher
@@ -320,7 +320,7 @@ class PersonSearchInferencer:
 
     def _run(
         self, scenes: Iterable[Scene], batch_size: int, skipped: list[Skipped]
-    ) -> Iterator[tuple[Scene, np.ndarray, People]]:
+    ) -> Iterator[tuple[Scene, np.ndarray, Detections]]:
         """Read scenes and find their people, in pixels as stored; those that cannot be read go to ``skipped``."""
         for batch in batches(read_scenes(scenes, skipped), batch_size):
             found = self.model.detect([image for _, image in batch])

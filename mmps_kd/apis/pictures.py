@@ -8,14 +8,14 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmps_kd.datasets.image_files import read_orientation, upright_boxes
-from mmps_kd.gallery import People
+from mmps_kd.gallery import Detections
 from mmps_kd.visualization import RankingPicture, draw_detections, draw_ranking
 
 from .inputs import Scenes
 from .results import SearchResult
 
 
-def picture_detections(image: np.ndarray, people: People, orientation: int = 1) -> np.ndarray:
+def picture_detections(image: np.ndarray, people: Detections, orientation: int = 1) -> np.ndarray:
     """Draw a scene with its people.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.gallery import People
+from mmps_kd.gallery import Detections
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Detected(JSONResult):
     """
 
     name: str
-    people: People
+    people: Detections
     picture: np.ndarray | None = None
 
     def to_dict(self) -> dict:
@@ -139,7 +139,7 @@ class SearchResult(JSONResult):
         query_box: x1, y1, x2, y2 in its pixels.
         matches: Most similar first; empty if nobody is similar enough.
         num_scenes: Scenes searched.
-        num_people: People found in them.
+        num_people: Detections found in them.
         skipped: Scenes that could not be read.
         picture: (H', W', 3) uint8 RGB, see :func:`draw_ranking`; None if it was not asked for.
         queries: All boxes that show the person, if there are several; otherwise empty.

@@ -1,6 +1,5 @@
-"""Galleries: the people of many scenes, kept for searching."""
+"""Galleries: the detections of many images, kept for searching."""
 
-from .index import GalleryIndex
-from .people import People, rank_people
+from .index import Detections, GalleryIndex
 
-__all__ = ['GalleryIndex', 'People', 'rank_people']
+__all__ = ['Detections', 'GalleryIndex']

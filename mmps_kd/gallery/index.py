@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +15,30 @@ from mmps_kd.evaluation.functional import most_similar
 from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
 from mmps_kd.structures import expand_runs, run_offsets
 
-from .people import People
-
 FEWEST = 50
 """Images that are worth writing the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The persons that a model detected in one or several images.
+
+    Attributes:
+        boxes: (N, 4) float32, x1, y1, x2, y2 in original pixels.
+        scores: (N,) float32 in 0..1.
+        embeddings: (N, D) float32 of unit length.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    embeddings: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, which: np.ndarray | slice) -> 'Detections':
+        """Those that an index array, a mask or a slice picks."""
+        return Detections(self.boxes[which], self.scores[which], self.embeddings[which])
 
 
 class GalleryIndex:
@@ -67,7 +88,7 @@ class GalleryIndex:
         self._boxes = np.empty((0, 5), dtype=np.float32)  # with the score
         self._embeddings = np.empty((0, 0), dtype=np.float32)
         # What the file does not have yet.
-        self._added: dict[str, tuple[str, People]] = {}
+        self._added: dict[str, tuple[str, Detections]] = {}
 
     def __len__(self) -> int:
         return len(self._people) + len(self._added)
@@ -80,13 +101,13 @@ class GalleryIndex:
     def __contains__(self, name: str) -> bool:
         return name in self._people or name in self._added
 
-    def __getitem__(self, name: str) -> People:
+    def __getitem__(self, name: str) -> Detections:
         """The detections of an image."""
         if name in self._added:
             return self._added[name][1]
         position = self._people[name][1]
         rows = slice(*self._offsets[position : position + 2])
-        return People(self._boxes[rows, :4], self._boxes[rows, 4], self._embeddings[rows])
+        return Detections(self._boxes[rows, :4], self._boxes[rows, 4], self._embeddings[rows])
 
     def lower_score_thr(self, score_thr: float) -> None:
         """Forget all images if detections with at least this score may be missing: they are to be run again."""
@@ -99,7 +120,7 @@ class GalleryIndex:
         known = self._added.get(name) or self._people.get(name)
         return known is not None and known[0] == stamp
 
-    def add(self, name: str, stamp: str, people: People) -> None:
+    def add(self, name: str, stamp: str, people: Detections) -> None:
         """Add an image, or replace it.
 
         The file is written now and then, each time more images apart, so that writing never takes longer than a
@@ -186,7 +207,7 @@ class GalleryIndex:
         score_thr: float,
         topk: int,
         min_similarity: float = -np.inf,
-    ) -> tuple[list[str], People, np.ndarray, int]:
+    ) -> tuple[list[str], Detections, np.ndarray, int]:
         """Find the detections most similar to an embedding; what was added is saved first.
 
         Of equally similar detections the one in the image that ``names`` lists first comes first, then the one that
@@ -210,13 +231,13 @@ class GalleryIndex:
         rows = np.flatnonzero((order >= 0) & (self._boxes[:, 4] >= score_thr))
         rows = rows[np.argsort(order[rows], kind='stable')]
         if not len(rows):
-            return [], People(self._boxes[rows, :4], self._boxes[rows, 4], self._embeddings[rows]), rows, 0
+            return [], Detections(self._boxes[rows, :4], self._boxes[rows, 4], self._embeddings[rows]), rows, 0
         # Unlike a BLAS product, einsum gives equal rows equal results, wherever they stand.
         similarities = np.einsum('nd,d->n', self._embeddings, embedding.astype(np.float32))[rows]
         best = most_similar(similarities, topk)
         best = best[similarities[best] >= min_similarity]
         found = rows[best]
-        people = People(self._boxes[found, :4], self._boxes[found, 4], self._embeddings[found])
+        people = Detections(self._boxes[found, :4], self._boxes[found, 4], self._embeddings[found])
         return [names[i] for i in order[found]], people, similarities[best], len(rows)
 
     def _forget(self, names: list[str]) -> list[str]:

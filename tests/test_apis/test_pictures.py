@@ -6,7 +6,7 @@ import pytest
 from mmps_kd.apis import pictures
 from mmps_kd.apis.inputs import Scenes
 from mmps_kd.apis.results import Match, SearchResult
-from mmps_kd.gallery import People
+from mmps_kd.gallery import Detections
 
 BLUE, RED, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)  # as OpenCV has them
 
@@ -57,7 +57,7 @@ def test_several_query_images_stand_side_by_side(result):
 
 
 def test_detections_are_framed():
-    people = People(np.float32([[20, 40, 60, 160]]), np.float32([0.75]), np.ones((1, 2), np.float32))
+    people = Detections(np.float32([[20, 40, 60, 160]]), np.float32([0.75]), np.ones((1, 2), np.float32))
     nobody = people[:0]
     framed, bare = (pictures.picture_detections(scene(RED), p) for p in (people, nobody))
     assert framed.shape == bare.shape

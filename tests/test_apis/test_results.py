@@ -7,14 +7,14 @@ import pytest
 
 from mmps_kd.apis import Detected, DetectionResult, Match, QueryBox, SearchResult, Skipped, Turned, read_match
 from mmps_kd.errors import UserError
-from mmps_kd.gallery import People
+from mmps_kd.gallery import Detections
 
 LOST = Skipped('b.jpg', 'b.jpg is damaged')
 LOST_DICT = dict(name='b.jpg', reason='b.jpg is damaged')
 
 
 def test_detections(tmp_path):
-    people = People(np.float32([[1, 2, 3.5, 4]]), np.float32([0.5]), np.ones((1, 2), np.float32))
+    people = Detections(np.float32([[1, 2, 3.5, 4]]), np.float32([0.5]), np.ones((1, 2), np.float32))
     result = DetectionResult([Detected('a.jpg', people, np.zeros((2, 2, 3)))], [LOST])
     expected = dict(scenes=[dict(name='a.jpg', boxes=[[1, 2, 3.5, 4]], scores=[0.5])], skipped=[LOST_DICT])
     assert result.to_dict() == expected

@@ -8,13 +8,13 @@ import pytest
 
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional import load_results
-from mmps_kd.gallery import GalleryIndex, People
+from mmps_kd.gallery import Detections, GalleryIndex
 from mmps_kd.gallery.index import FEWEST
 
 
 def people(count, seed=0):
     rng = np.random.default_rng(seed)
-    return People(*(rng.random((count, *shape), dtype=np.float32) for shape in ((4,), (), (3,))))
+    return Detections(*(rng.random((count, *shape), dtype=np.float32) for shape in ((4,), (), (3,))))
 
 
 def same(one, two):
@@ -234,8 +234,8 @@ def test_search_orders_by_similarity_then_by_the_listed_images():
         rest = rng.standard_normal((number, 37), dtype=np.float32)
         embeddings = np.concatenate([rest, twin]) / 10
         boxes = np.full((number + 1, 4), number, dtype=np.float32)
-        index.add(str(number), '', People(boxes, np.ones(number + 1, np.float32), embeddings))
-    index.add('4', '', People(index['4'].boxes, index['4'].scores, index['4'].embeddings))  # now the last one
+        index.add(str(number), '', Detections(boxes, np.ones(number + 1, np.float32), embeddings))
+    index.add('4', '', Detections(index['4'].boxes, index['4'].scores, index['4'].embeddings))  # now the last one
     names = list('581427')
     for topk in (3, 6):
         found, detections, similarities, count = index.search(twin[0], names, score_thr=0.5, topk=topk)
@@ -248,8 +248,8 @@ def test_search_orders_by_similarity_then_by_the_listed_images():
 def test_search_leaves_out_low_scores_low_similarities_and_other_images():
     index = GalleryIndex(None, 'model')
     scores = np.float32([0.9, 0.4, 0.8])
-    index.add('a', '', People(np.arange(12, dtype=np.float32).reshape(3, 4), scores, unit(60, 0, 10)))
-    index.add('b', '', People(np.zeros((1, 4), np.float32), np.ones(1, np.float32), unit(0)))
+    index.add('a', '', Detections(np.arange(12, dtype=np.float32).reshape(3, 4), scores, unit(60, 0, 10)))
+    index.add('b', '', Detections(np.zeros((1, 4), np.float32), np.ones(1, np.float32), unit(0)))
     index.add('c', '', index['b'][:0])
     found, detections, similarities, count = index.search(unit(0)[0], ['c', 'a', 'x'], score_thr=0.5, topk=9)
     assert found == ['a', 'a']

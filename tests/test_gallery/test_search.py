@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmps_kd.gallery import GalleryIndex, People
+from mmps_kd.gallery import Detections, GalleryIndex
 
 QUERY = np.array([1, 0], dtype=np.float32)
 
@@ -21,7 +21,7 @@ def index():
         x = np.array(similarities, dtype=np.float32)
         boxes = np.arange(4 * len(x), dtype=np.float32).reshape(-1, 4)
         embeddings = np.column_stack([x, np.sqrt(1 - x**2)]).astype(np.float32)
-        index.add(name, '', People(boxes, np.array(scores, dtype=np.float32), embeddings))
+        index.add(name, '', Detections(boxes, np.array(scores, dtype=np.float32), embeddings))
     return index
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmps_kd.evaluation.functional import rank_gallery
+from mmps_kd.evaluation.functional import most_similar, rank_gallery
 
 
 def test_hand_computed(tiny_search):
@@ -32,3 +32,9 @@ def test_agrees_with_the_loop(make_search, rank_oracle, seed, query):
     assert ranked.similarities.tolist() == similarities[:7]
     assert ranked.is_match.tolist() == [bool(label) for label in labels[:7]]
     assert ranked.num_truths == num_truths
+
+
+@given(st.lists(st.integers(-3, 3), max_size=12), st.integers(1, 15))
+def test_most_similar_first_and_ties_in_order(values, topk):
+    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:topk]
+    assert most_similar(np.array(values, dtype=np.float32), topk).tolist() == expected
