@@ -74,7 +74,21 @@ def fix_proposals(rpn_head, patch):
     patch.setattr(rpn_head, 'predict_by_feat', fixed)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT / 'configs')))
+# The quick suite steps one config of each kind; the slow one the others, which differ in data set or teacher alone.
+QUICK = {
+    'seqnet_r18-fpn_20e_cuhk-sysu',
+    'qeeps_r50_20e_cuhk-sysu',
+    'detector_r50_20e_cuhk-sysu',
+    'oim_r50_20e_cuhk-sysu',
+}
+QUICK |= {'det-lut_detector-r50_oim-r50_oim_r18_20e_cuhk-sysu', 'lut_seqnet-r50_seqnet_r18_20e_cuhk-sysu'}
+STEPPED = [
+    path if path.stem in QUICK or path.parent.name == 'demo' else pytest.param(path, marks=pytest.mark.slow)
+    for path in CONFIGS
+]
+
+
+@pytest.mark.parametrize('path', STEPPED, ids=lambda p: str(p.relative_to(ROOT / 'configs')))
 def test_one_step(path, make_batch, make_pairs, write_teacher, tmp_path, monkeypatch, golden_losses):
     cfg = with_teachers(Config.fromfile(path), write_teacher, tmp_path)
     # For speed; nothing else is changed.

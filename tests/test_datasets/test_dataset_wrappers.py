@@ -325,6 +325,7 @@ def check(table, dataset):
     check_lut(table, dataset.metainfo['dataset_name'], dataset.metainfo['identities'], table.dim)
 
 
+@pytest.mark.slow
 def test_tables_from_every_source(sites, both, write_config, run_tool, five):
     repeated = [both[0], dict(type='RepeatDataset', times=3, dataset=both[1])]
     config = write_config(concat(*repeated), model=five)

@@ -56,10 +56,12 @@ def onnx_file(program, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_onnx(onnx_file, model, predict, noise):
     check(open_onnx(onnx_file), model, predict, [noise(*size) for size in SIZES])
 
 
+@pytest.mark.slow
 def test_onnx_needs_the_standard_operators_alone(onnx_file):
     proto = onnx.load(onnx_file)
     onnx.checker.check_model(proto)
@@ -138,6 +140,7 @@ def embed_file(embed_program, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(225, 300), (160, 90), (300, 400)])
 def test_embedding_of_given_boxes(embed_file, inferencer, noise, size):
     """Equal to the inferencer's, for sizes that the test pipeline enlarges or leaves as they are."""
@@ -157,6 +160,7 @@ def test_embedding_of_given_boxes(embed_file, inferencer, noise, size):
     assert np.abs(embeddings[0] - embeddings[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_task_is_in_the_file(embed_file, onnx_file):
     tasks = {
         path: onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map for path in (embed_file, onnx_file)
@@ -164,6 +168,7 @@ def test_the_task_is_in_the_file(embed_file, onnx_file):
     assert tasks == {embed_file: dict(task='embed'), onnx_file: dict(task='detect')}
 
 
+@pytest.mark.slow
 def test_embedding_needs_no_detector(embed_file, embed_program):
     onnx.checker.check_model(onnx.load(embed_file))
     operators = {node.op_type for node in onnx.load(embed_file).graph.node}

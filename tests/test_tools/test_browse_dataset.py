@@ -36,6 +36,7 @@ def test_samples_are_spread_over_the_training_set(browse):
     assert {picture.shape[1] for picture in pictures.values()} == {800}
 
 
+@pytest.mark.slow
 def test_the_pipeline_is_seen_and_its_draws_are_repeatable(browse):
     def draw(seed, out):
         return browse('oim_r18-narrow_mini.py', 'train_dataloader.dataset', '--seed', seed, out=out)

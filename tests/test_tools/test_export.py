@@ -34,6 +34,7 @@ def export(repo_root, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_distilled_student_without_its_teacher(export, search_files, tmp_path, capsys):
     config, checkpoint = search_files
     (tmp_path / 'kd.py').write_text(DISTILLED.format(config=config))

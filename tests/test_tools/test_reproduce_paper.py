@@ -142,6 +142,7 @@ def config_of(words):
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('size', 'scale'), [('600', (1000, 600)), ('900', (1500, 900))])
 def test_overrides_reach_every_config(chain, tmp_path, size, scale):
     work, trained, tables, told = tmp_path / 'work', set(), set(), {}

@@ -65,6 +65,7 @@ def test_train_writes_a_checkpoint_with_the_oim_state(trained):
     assert len(checkpoint['meta']['dataset_meta']['identities']) == 6
 
 
+@pytest.mark.slow
 def test_resume_goes_on_where_it_stopped(trained, tiny_cuhk_sysu, tmp_path):
     work_dir = tmp_path / 'resumed'
     shutil.copytree(trained, work_dir)
@@ -180,6 +181,7 @@ def test_checkpoint_of_another_embedding_size(monkeypatch, capsys, trained, tiny
     assert 'size 128, the config asks for 64' in code
 
 
+@pytest.mark.slow
 def test_failure_has_exit_code_one_and_no_traceback(tmp_path):
     done = call('test.py', CONFIG, tmp_path / 'absent.pth')
     assert done.returncode == 1

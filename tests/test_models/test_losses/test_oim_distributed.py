@@ -13,6 +13,8 @@ from mmps_kd.models.losses import OIMLoss
 # How many rows of each step's batch the first of two ranks has: some ranks have none, or no labelled one.
 SHARES = [(5, 9), (0, 6), (7, 7), (3, 3 + 40), (2, 4)]
 
+pytestmark = pytest.mark.slow
+
 
 def batch(step, total):
     generator = torch.Generator().manual_seed(step)
