@@ -1,4 +1,4 @@
-# QEEPS (Munjal et al., CVPR 2019): Detect+OIM that knows whom it looks for. Each of its three parts can be taken out:
+# QEEPS (Munjal et al., CVPR 2019): query-guided Detect+OIM. Each of its three parts can be taken out:
 # backbone.qsse=None, qrpn=None, qsim_net=None.
 _base_ = 'person-search_r50-caffe-c4.py'
 

@@ -1,4 +1,4 @@
-"""Query-guided person search: the detector that knows whom it looks for."""
+"""Query-guided person-search detector (QEEPS)."""
 
 from dataclasses import dataclass
 
