@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
-from mmps_kd.engine.work_dir import last_checkpoint, last_test, last_validation
+from mmps_kd.engine.checkpoint import last_checkpoint, last_test, last_validation
 from mmps_kd.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

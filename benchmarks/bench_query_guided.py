@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 import mmps_kd  # noqa: F401  registers the parts
-from mmps_kd.engine.loops.pairs import queries_by_image, query_blocks
+from mmps_kd.engine.loops.query_guided_loop import queries_by_image, query_blocks
 from mmps_kd.models.detectors import QEEPS
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/qeeps/qeeps_r50_20e_cuhk-sysu.py'

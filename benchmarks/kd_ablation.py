@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablation import ROOT, Row, call, run_rows, table_lines
 
-from mmps_kd.engine.work_dir import last_checkpoint
+from mmps_kd.engine.checkpoint import last_checkpoint
 from mmps_kd.errors import UserError, run_tool
 
 DEMO = ROOT / 'work_dirs/demo'

@@ -1,7 +1,7 @@
-"""Random streams that follow from what is done, not from what was drawn before.
+"""Deterministic seeding per iteration and per sample.
 
-A stream that is seeded anew for each piece of work has no state that could be lost: a run that was stopped draws what
-it would have drawn, however it was stopped.
+A random generator that is seeded anew for each piece of work has no state to save: a resumed run draws the numbers
+that an uninterrupted run draws.
 """
 
 import random
@@ -12,29 +12,29 @@ import numpy as np
 import torch
 
 TRAINING, LOADING = 1, 2
-"""What random numbers are for: the first number of a key, so that no two uses share a stream."""
+"""First number of a key: what the random numbers are for, so that no two uses share a seed."""
 
 
-def seed_streams(*key: int) -> None:
-    """Seed the global streams of Python, NumPy and torch, on the CPU and on every GPU.
+def seed_rng(*key: int) -> None:
+    """Seed the global generators of Python, NumPy and torch, on the CPU and on every GPU.
 
     Args:
-        key: What is being done: :data:`TRAINING`, run seed, rank, iteration. Each in 0..2**32 - 1; different keys of
-            one length give streams that have nothing to do with each other.
+        key: What is done: :data:`TRAINING`, run seed, rank, iteration. Each in 0..2**32 - 1; different keys of one
+            length give independent seeds.
     """
-    torch.manual_seed(_seed_on_cpu(key))
+    torch.manual_seed(_seed_python_and_numpy(key))
 
 
 @contextmanager
-def streams_of(*key: int) -> Iterator[None]:
-    """Seed the CPU's global streams by ``key`` for a while, and then let them go on where they were.
+def isolated_rng(*key: int) -> Iterator[None]:
+    """Seed the global generators of the CPU by ``key`` inside a block; their states of before are restored after it.
 
     Args:
-        key: As for :func:`seed_streams`: :data:`LOADING`, run seed, epoch, sample.
+        key: As for :func:`seed_rng`: :data:`LOADING`, run seed, epoch, sample.
     """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    # torch.manual_seed would reach for the GPUs, which data loading has no business with.
-    torch.default_generator.manual_seed(_seed_on_cpu(key))
+    # torch.manual_seed would seed the GPUs too, which data loading must not touch.
+    torch.default_generator.manual_seed(_seed_python_and_numpy(key))
     try:
         yield
     finally:
@@ -43,7 +43,7 @@ def streams_of(*key: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def _seed_on_cpu(key: tuple[int, ...]) -> int:
+def _seed_python_and_numpy(key: tuple[int, ...]) -> int:
     """Seed Python and NumPy; returns the seed for torch."""
     words = np.random.SeedSequence(key).generate_state(8)
     random.seed(words[:2].tobytes())

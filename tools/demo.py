@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from terminaltables import AsciiTable
 
-from mmps_kd.engine.work_dir import last_checkpoint, last_test, last_validation
+from mmps_kd.engine.checkpoint import last_checkpoint, last_test, last_validation
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.testing.synthetic import dataset_size, write_dataset
 

@@ -7,7 +7,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmps_kd.apis.init_model import check_data_sets, init_model, load_config, test_pipeline
+from mmps_kd.apis.init_model import init_model, load_config, test_pipeline
 from mmps_kd.apis.lut import (
     build_train_set,
     hash_inputs,
@@ -16,6 +16,7 @@ from mmps_kd.apis.lut import (
     sum_box_embeddings,
     unit_rows,
 )
+from mmps_kd.datasets.dataset_wrappers import check_data_sets
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 from mmps_kd.models.utils.checkpoint_io import file_sha256, read_checkpoint

@@ -9,9 +9,8 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from mmps_kd.apis import load_config
-from mmps_kd.apis.init_model import check_data_sets
 from mmps_kd.compat import read_checkpoints_as_data
-from mmps_kd.engine.launch import prepare_process_group
+from mmps_kd.engine.launch import prepare_process_group, set_up_run
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.evaluation.metrics import BaseSearchMetric
 
@@ -37,9 +36,7 @@ def parse_args() -> argparse.Namespace:
 def build_config(args: argparse.Namespace) -> Config:
     """The config file with the command line's overrides."""
     cfg = load_config(args.config, args.cfg_options)
-    check_data_sets(cfg)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    set_up_run(cfg, args.work_dir, args.launcher)
     if not Path(args.checkpoint).is_file():
         raise UserError(f'there is no checkpoint {args.checkpoint}')
     if not cfg.get('test_dataloader'):

@@ -2,17 +2,16 @@
 
 import argparse
 import os
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
 from mmps_kd.apis import load_config
-from mmps_kd.apis.init_model import check_data_sets
 from mmps_kd.compat import read_checkpoints_as_data
-from mmps_kd.engine.checkpoint import checkpoints_by_age, require_writable
-from mmps_kd.engine.launch import prepare_process_group
+from mmps_kd.engine.checkpoint import require_writable
+from mmps_kd.engine.launch import prepare_process_group, set_up_run
+from mmps_kd.engine.resume import set_resume
 from mmps_kd.errors import UserError, run_tool
 
 
@@ -43,9 +42,7 @@ def parse_args() -> argparse.Namespace:
 def build_config(args: argparse.Namespace) -> Config:
     """The config file with the command line's overrides."""
     cfg = load_config(args.config, args.cfg_options)
-    check_data_sets(cfg)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    set_up_run(cfg, args.work_dir, args.launcher)
     if args.amp:
         if not torch.cuda.is_available():
             raise UserError('--amp needs a GPU, and this machine has none: leave it out')
@@ -55,20 +52,8 @@ def build_config(args: argparse.Namespace) -> Config:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(f'{args.config} has no auto_scale_lr.base_batch_size: set it, or leave out --auto-scale-lr')
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        resume(cfg, args.resume)
+    set_resume(cfg, args.resume)
     return cfg
-
-
-def resume(cfg: Config, checkpoint: str) -> None:
-    """Let the run go on from a checkpoint; 'auto': from the newest of its work dir, where there is one."""
-    if checkpoint != 'auto':
-        if not Path(checkpoint).is_file():
-            raise UserError(f'--resume: there is no checkpoint {checkpoint}')
-        cfg.resume, cfg.load_from = True, checkpoint
-    elif cfg.get('load_from') is None or checkpoints_by_age(Path(cfg.work_dir)):
-        # Otherwise this is the first start of a run that has weights to start from.
-        cfg.resume, cfg.load_from = True, None
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What tools and notebooks call."""
 
+from .inferencer import PersonSearchInferencer
 from .init_model import init_model, load_config
-from .person_search_inferencer import PersonSearchInferencer
 from .results import Detected, DetectionResult, Match, QueryBox, SearchResult, Skipped, Turned, read_match
 
 __all__ = [

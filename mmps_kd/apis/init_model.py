@@ -12,7 +12,6 @@ from torch import nn
 
 import mmps_kd
 from mmps_kd.compat import type_name
-from mmps_kd.datasets import check_wrappers
 from mmps_kd.errors import UserError
 from mmps_kd.models.utils.checkpoint_io import load_weights, read_checkpoint
 
@@ -43,22 +42,6 @@ def load_config(config: str | os.PathLike | Config, cfg_options: dict | None = N
     config.merge_from_dict(cfg_options or {})
     config.default_scope = config.get('default_scope') or 'mmdet'
     return config
-
-
-def check_data_sets(cfg: Config) -> None:
-    """Check, before anything is built, how a config joins data sets: MMEngine's errors come later and name no key.
-
-    Raises:
-        UserError: If training sets are joined in a way that mixes up identities, or test sets are joined.
-    """
-    train, *tests = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val', 'test'))
-    check_wrappers(train)
-    for dataset in tests:
-        if dataset is not None and ('datasets' in dataset or 'dataset' in dataset):
-            raise UserError(
-                f'{dataset["type"]} around test sets: together they have no protocol; test each by itself, see '
-                'docs/evaluation.md'
-            )
 
 
 def init_model(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from mmps_kd.datasets import BasePersonSearchDataset, ConcatPersonSearchDataset
 from mmps_kd.errors import UserError
-from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
+from mmps_kd.fileio import DamagedNpzError, read_npz, write_npz
 from mmps_kd.structures import UNLABELLED
 
 from .init_model import test_pipeline

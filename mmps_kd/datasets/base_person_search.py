@@ -14,7 +14,7 @@ from mmdet.datasets import BaseDetDataset
 from mmengine.logging import print_log
 
 from mmps_kd.errors import UserError
-from mmps_kd.randomness import LOADING, streams_of
+from mmps_kd.randomness import LOADING, isolated_rng
 from mmps_kd.structures import UNLABELLED, Annotations, EvaluationSet, SearchProtocol, near_files, run_offsets
 
 from .image_files import DamagedImageError, read_orientations, read_sizes
@@ -49,7 +49,7 @@ def seed_by_index(get_item: Callable[[Any, int], Any]) -> Callable[[Any, int], A
     def get(self: Any, idx: int) -> Any:
         if not isinstance(idx, SampleIndex):
             return get_item(self, idx)
-        with streams_of(LOADING, *idx.key, int(idx)):
+        with isolated_rng(LOADING, *idx.key, int(idx)):
             return get_item(self, int(idx))
 
     return get

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from mmps_kd.npz import DamagedNpzError, read_npz
+from mmps_kd.fileio import DamagedNpzError, read_npz
 
 FORMAT_VERSION = 2
 """Raised whenever a reader changes what it stores."""

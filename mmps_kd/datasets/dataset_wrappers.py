@@ -7,6 +7,7 @@ from typing import Any
 
 from mmdet.datasets import ConcatDataset, MultiImageMixDataset
 from mmdet.registry import DATASETS
+from mmengine.config import Config
 from mmengine.dataset import RepeatDataset
 from torch.utils import data
 
@@ -147,3 +148,19 @@ def check_wrappers(dataset: Any) -> bool:
     if issubclass(kind, MultiImageMixDataset):
         raise UserError('MultiImageMixDataset mixes images, and person ids do not follow their boxes: take it out')
     return True
+
+
+def check_data_sets(cfg: Config) -> None:
+    """Check, before anything is built, how a config joins data sets: MMEngine's errors come later and name no key.
+
+    Raises:
+        UserError: If training sets are joined in a way that mixes up identities, or test sets are joined.
+    """
+    train, *tests = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val', 'test'))
+    check_wrappers(train)
+    for dataset in tests:
+        if dataset is not None and ('datasets' in dataset or 'dataset' in dataset):
+            raise UserError(
+                f'{dataset["type"]} around test sets: together they have no protocol; test each by itself, see '
+                'docs/evaluation.md'
+            )

@@ -47,7 +47,7 @@ def write_onnx(program: ExportedProgram, path: str | os.PathLike, task: str = 'd
         UserError: If the libraries for it are not installed.
     """
     try:
-        from .onnx_ops import TRANSLATIONS
+        translations = onnx_translations()
     except ImportError:
         raise UserError('writing ONNX needs onnx and onnxscript: pip install -r requirements/onnx.txt') from None
     exported = torch.onnx.export(
@@ -55,8 +55,47 @@ def write_onnx(program: ExportedProgram, path: str | os.PathLike, task: str = 'd
         input_names=INPUTS[task],
         output_names=OUTPUTS[task],
         opset_version=OPSET,
-        custom_translation_table=TRANSLATIONS,
+        custom_translation_table=translations,
         verbose=False,
     )
     exported.model.metadata_props['task'] = task
     exported.save(path, external_data=False)
+
+
+def onnx_translations() -> dict:
+    """This package's operators in operators of the ONNX standard.
+
+    Raises:
+        ImportError: If onnxscript is not installed.
+    """
+    from onnxscript import opset18 as op
+
+    def nms(boxes, scores, iou_thr: float, score_thr: float, max_num: int):
+        """:func:`mmps_kd.deployment.ops.nms`."""
+        first = op.Constant(value_ints=[0])
+        rows = op.NonMaxSuppression(
+            op.Unsqueeze(boxes, first),
+            op.Unsqueeze(scores, op.Constant(value_ints=[0, 1])),
+            op.Constant(value_ints=[max_num]),
+            op.Constant(value_floats=[iou_thr]),
+            op.Constant(value_floats=[score_thr]),
+        )
+        # Rows are image, class and index of a box.
+        return op.Gather(rows, op.Constant(value_int=2), axis=1)
+
+    def roi_align(feats, rois, height: int, width: int, spatial_scale: float, samples: int):
+        """:func:`mmps_kd.deployment.ops.roi_align`."""
+        first = op.Constant(value_ints=[0])
+        count = op.Shape(rois, start=0, end=1)
+        return op.RoiAlign(
+            feats,
+            rois,
+            op.Expand(first, count),
+            coordinate_transformation_mode='half_pixel',
+            output_height=height,
+            output_width=width,
+            sampling_ratio=samples,
+            spatial_scale=spatial_scale,
+        )
+
+    return {torch.ops.mmps_kd.nms.default: nms, torch.ops.mmps_kd.roi_align.default: roi_align}

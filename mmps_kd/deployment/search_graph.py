@@ -5,21 +5,21 @@ import copy
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import RPNHead
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 from mmps_kd.models.detectors import PersonSearchRCNN
 from mmps_kd.models.roi_heads import SeqRoIHead
 
-from .ops import nms
-from .roi_features import RoIFeatures
+from .ops import nms, roi_align
 
 ANY_SCORE = -0.5
 """Below every probability; what has no area is scored -1 and so takes no part."""
 
 
 class SearchGraph(nn.Module):
-    """A trained model as one function from an image to the people in it.
+    """A trained model as one function from an image to the persons in it.
 
     The numbers are those of ``model.predict``; only control flow that depends on data is written in another way.
 
@@ -40,7 +40,7 @@ class SearchGraph(nn.Module):
         roi_head.reid_head.loss_oim = None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Detect and embed people.
+        """Detect and embed persons.
 
         Args:
             image: (H, W, 3) uint8 BGR, resized as the test pipeline does.
@@ -100,7 +100,7 @@ class EmbedGraph(nn.Module):
         self.model.rpn_head = roi_head.bbox_head = roi_head.reid_head.loss_oim = None
 
     def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Embed people.
+        """Embed persons.
 
         Args:
             image: (H, W, 3) uint8 BGR, resized as the test pipeline does.
@@ -112,6 +112,31 @@ class EmbedGraph(nn.Module):
         x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
         roi_head = self.model.roi_head
         return roi_head.reid_head(roi_head.extract_reid_feats(x, rois_and_spare(boxes, image.shape[:2])))[:-1]
+
+
+class RoIFeatures(nn.Module):
+    """mmdet's extractor, with every region read from every level and the fitting one chosen afterwards.
+
+    Args:
+        extractor: Its levels and the rule that chooses among them.
+    """
+
+    def __init__(self, extractor: SingleRoIExtractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.num_inputs = extractor.num_inputs
+
+    def forward(self, feats: tuple[Tensor], rois: Tensor) -> Tensor:
+        """Features (R, C, h, w) of RoIs (R, 5) of the one image."""
+        layers = self.extractor.roi_layers
+        chosen, *others = (
+            roi_align(feat, rois[:, 1:], *layer.output_size, layer.spatial_scale, layer.sampling_ratio)
+            for layer, feat in zip(layers, feats, strict=True)
+        )
+        fitting = self.extractor.map_roi_levels(rois, len(feats))
+        for level, read in enumerate(others, start=1):
+            chosen = torch.where((fitting == level)[:, None, None, None], read, chosen)
+        return chosen
 
 
 def require_plain_nms(model: PersonSearchRCNN) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional import most_similar
-from mmps_kd.npz import DamagedNpzError, read_npz, write_npz
+from mmps_kd.fileio import DamagedNpzError, read_npz, write_npz
 from mmps_kd.structures import expand_runs, run_offsets
 
 FEWEST = 50

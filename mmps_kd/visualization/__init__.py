@@ -1,8 +1,7 @@
-"""Pictures of person search."""
+"""Visualization of annotations, detections, rankings and distillation."""
 
-from .people import join_panels
+from .draw import draw_detections, draw_ground_truth, join_panels
 from .ranking import MissedPicture, RankingPicture, draw_ranking
-from .scene import draw_detections, draw_ground_truth
 from .visualizer import PersonSearchVisualizer, in_pixels_of
 
 __all__ = [

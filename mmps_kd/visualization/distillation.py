@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .people import add_heading, enlarge, letter_height
-from .style import INK, PAPER, font
+from .draw import INK, PAPER, add_heading, enlarge, font, letter_height
 
 _HEAT = matplotlib.colormaps['inferno']
 _OPACITY, _HOTTEST = 0.65, 2.0
@@ -45,15 +44,15 @@ def spread_over_image(values: Tensor, padded: tuple[int, int], size: tuple[int, 
 
 
 def draw_difference(image: np.ndarray, values: np.ndarray, heading: str) -> np.ndarray:
-    """Lay a heat map over a scene in grey, with its scale: black 0, pale yellow 2 and more.
+    """Lay a heat map over an image in grey, with its scale: black 0, pale yellow 2 and more.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        values: (h, w) float, at least 0, over the whole scene.
+        values: (h, w) float, at least 0, over the whole image.
         heading: What the map shows.
 
     Returns:
-        (H', W', 3) uint8 RGB, the size that :func:`mmps_kd.visualization.people.draw_people` gives.
+        (H', W', 3) uint8 RGB, the size that :func:`mmps_kd.visualization.draw.draw_boxes` gives.
     """
     scene, _ = enlarge(image)
     heat = cv2.resize(values.astype(np.float32), scene.size, interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""The ranked strip of one query: the query in its scene, the most similar people of the gallery, then those missed."""
+"""The ranked strip of one query: the query in its image, the most similar persons of the gallery, then those missed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .style import AMBER, BLUE, EMPTY, GREEN, INK, MUTED, PAPER, RED, Colour, font
+from .draw import AMBER, BLUE, EMPTY, GREEN, INK, MUTED, PAPER, RED, Colour, font
 
 CELL_WIDTH, CELL_HEIGHT = 120, 240
 MARGIN, FRAME, HEADER, CAPTION = 12, 4, 34, 42
@@ -19,10 +19,10 @@ class RankingPicture:
     """One row of the ranking.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB scene.
+        image: (H, W, 3) uint8 RGB image.
         box: (4,) x1, y1, x2, y2 in its pixels.
         similarity: Dot product of the embeddings.
-        is_match: Whether it is the query's person; None where nobody knows.
+        is_match: Whether it is the query's person; None without ground truth.
         name: Image name for the caption.
     """
 
@@ -38,7 +38,7 @@ class MissedPicture:
     """The query's person where the ranking that is shown does not have him.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB scene.
+        image: (H, W, 3) uint8 RGB image.
         box: (4,) annotated x1, y1, x2, y2 in its pixels.
         rank: Where the ranking has him, counted from 1; None if he was not detected.
         name: Image name for the caption.
@@ -60,10 +60,10 @@ def draw_ranking(
     """Draw a query and its ranking.
 
     Args:
-        query_image: (H, W, 3) uint8 RGB scene of the query.
+        query_image: (H, W, 3) uint8 RGB image of the query.
         query_box: (4,) x1, y1, x2, y2 in its pixels, framed in blue; (N, 4) for several.
         title: Text above the strip.
-        ranked: Most similar first; matches are framed in green, others in red, in grey where nobody knows.
+        ranked: Most similar first; matches are framed in green, others in red, in grey without ground truth.
         missed: Shown behind a line, framed in amber.
 
     Returns:
@@ -96,7 +96,7 @@ def draw_ranking(
 
 
 def _scene(image: np.ndarray, box: np.ndarray) -> Image.Image:
-    """The whole scene at the strip's height, the person framed."""
+    """The whole image at the strip's height, the person framed."""
     factor = CELL_HEIGHT / image.shape[0]
     scene = Image.fromarray(image).resize((round(image.shape[1] * factor), CELL_HEIGHT), Image.LANCZOS)
     for corners in np.atleast_2d(box) * factor:

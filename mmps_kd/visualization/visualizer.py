@@ -7,8 +7,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dist import master_only
 
-from .people import join_panels
-from .scene import draw_detections, draw_ground_truth
+from .draw import draw_detections, draw_ground_truth, join_panels
 
 
 @VISUALIZERS.register_module()

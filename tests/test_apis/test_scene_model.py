@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from mmps_kd.apis.inferencer import SceneModel, require_inside
 from mmps_kd.apis.init_model import find_device, require_search_model
-from mmps_kd.apis.person_search_inferencer import SceneModel, require_inside
 from mmps_kd.errors import UserError
 
 

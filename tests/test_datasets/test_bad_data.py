@@ -206,7 +206,7 @@ def test_a_size_that_the_file_does_not_have_is_an_error(write: Callable):
         build(write(*PEOPLE, height=80, width=60))
 
 
-# People
+# Detections
 
 
 def test_images_with_nobody_and_rare_identities_are_counted(write: Callable, log):

@@ -17,8 +17,9 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
-from mmps_kd.apis.init_model import check_data_sets, load_config
+from mmps_kd.apis.init_model import load_config
 from mmps_kd.datasets import ConcatPersonSearchDataset, CustomPersonSearchDataset, ResumableSampler, check_wrappers
+from mmps_kd.datasets.dataset_wrappers import check_data_sets
 from mmps_kd.engine import IdentityCheckHook
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.metrics import PersonDetectionMetric, SearchMetric

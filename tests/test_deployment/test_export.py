@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mmps_kd.apis import PersonSearchInferencer
+from mmps_kd.apis.inferencer import SceneModel
 from mmps_kd.apis.init_model import load_config
-from mmps_kd.apis.person_search_inferencer import SceneModel
 from mmps_kd.deployment import export_program, write_onnx
 from mmps_kd.errors import UserError
 

@@ -10,7 +10,7 @@ from mmcv.ops import RoIAlign
 from torch import nn
 from torch.export import Dim
 
-from mmps_kd.deployment.onnx_ops import TRANSLATIONS
+from mmps_kd.deployment.export import onnx_translations
 from mmps_kd.deployment.ops import nms, roi_align
 
 # No overlap of small boxes in whole pixels is exactly this.
@@ -23,7 +23,7 @@ def as_onnx(module, inputs, folder):
     fixed = [{} for _ in inputs[:-1]]
     program = torch.export.export(module, inputs, dynamic_shapes=(*fixed, {0: Dim.AUTO}))
     path = folder / 'op.onnx'
-    torch.onnx.export(program, f=path, opset_version=18, custom_translation_table=TRANSLATIONS, verbose=False)
+    torch.onnx.export(program, f=path, opset_version=18, custom_translation_table=onnx_translations(), verbose=False)
     session = onnxruntime.InferenceSession(path)
     names = [given.name for given in session.get_inputs()]
     return lambda *values: session.run(None, dict(zip(names, (v.numpy() for v in values), strict=True)))[0]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mmps_kd.errors import UserError
-from mmps_kd.visualization.people import GAP
+from mmps_kd.visualization.draw import GAP
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mmps_kd.apis import PersonSearchInferencer
-from mmps_kd.apis.person_search_inferencer import SceneModel
+from mmps_kd.apis.inferencer import SceneModel
 from mmps_kd.datasets.image_files import decode_scene
 from mmps_kd.evaluation.functional import load_results
 

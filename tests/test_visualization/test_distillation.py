@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmps_kd.visualization.distillation import draw_difference, feature_difference, spread_over_image
-from mmps_kd.visualization.people import draw_people
+from mmps_kd.visualization.draw import draw_boxes
 
 
 def test_difference_by_hand():
@@ -37,7 +37,7 @@ def test_heat_map():
     values[:, 10:] = 9.0  # hotter than the scale
     image = np.full((600, 1200, 3), 100, np.uint8)
     picture = draw_difference(image, values, 'title')
-    assert picture.shape == draw_people(image, [], 'title').shape
+    assert picture.shape == draw_boxes(image, [], 'title').shape
     scene = picture[-600:].astype(int)
     assert np.abs(scene[100, 100] - 0.35 * 100).max() <= 4  # black over grey
     assert (scene[100, 1100] > 130).all()  # pale yellow

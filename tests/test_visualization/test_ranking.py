@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mmps_kd.visualization import MissedPicture, RankingPicture, draw_ranking
+from mmps_kd.visualization.draw import AMBER, BLUE, GREEN, MUTED, RED
 from mmps_kd.visualization.ranking import CELL_HEIGHT, CELL_WIDTH, HEADER, MARGIN
-from mmps_kd.visualization.style import AMBER, BLUE, GREEN, MUTED, RED
 
 BOX = np.array([20, 10, 60, 90.0])
 FIRST = 480 + 3 * MARGIN  # the scene of 200x100 pixels, drawn 240 pixels high, and its margins

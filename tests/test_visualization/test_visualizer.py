@@ -9,8 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmps_kd.visualization import in_pixels_of
-from mmps_kd.visualization.people import GAP
-from mmps_kd.visualization.style import identity_colour
+from mmps_kd.visualization.draw import GAP, identity_colour
 
 IMAGE = np.full((600, 800, 3), 90, np.uint8)
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.config import DictAction
 
+from mmps_kd.apis.inferencer import SceneModel
 from mmps_kd.apis.init_model import load_config
 from mmps_kd.apis.inputs import Scenes
-from mmps_kd.apis.person_search_inferencer import SceneModel
 from mmps_kd.errors import run_tool
 
 

@@ -12,7 +12,8 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 from torch import Tensor
 
-from mmps_kd.apis.init_model import check_data_sets, load_config
+from mmps_kd.apis.init_model import load_config
+from mmps_kd.datasets.dataset_wrappers import check_data_sets
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.visualization import draw_ground_truth, in_pixels_of, join_panels
 

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 
 from mmps_kd.models.distillers import Diagnostics
 
-from .unwrap import unwrapped_distiller
+from ..unwrap import unwrapped_distiller
 
 
 @HOOKS.register_module()

@@ -1,4 +1,4 @@
-"""What is said and kept about a run's teachers."""
+"""The composed objective in the log, and the teachers' hashes in the checkpoint."""
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -6,7 +6,7 @@ from mmengine.runner import Runner
 
 from mmps_kd.errors import UserError
 
-from .unwrap import unwrapped_distiller
+from ..unwrap import unwrapped_distiller
 
 
 @HOOKS.register_module()
@@ -23,20 +23,20 @@ class DistillationHook(Hook):
             runner.logger.info(f'objective: {distiller.objective()}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Record who taught."""
+        """Keep the hashes of the teachers."""
         distiller = unwrapped_distiller(runner)
         if distiller is not None:
             checkpoint['meta']['teachers'] = distiller.teachers()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare with who taught before.
+        """Compare the teachers with those of the checkpoint.
 
         Raises:
-            UserError: If a run is resumed with another teacher or table.
+            UserError: If a run is resumed with another teacher or look-up table.
         """
         distiller = unwrapped_distiller(runner)
         before = checkpoint.get('meta', {}).get('teachers')
-        if distiller is None or before is None or not runner._resume:
+        if distiller is None or before is None or not runner.cfg.get('resume'):
             return
         for role, teacher in distiller.teachers().items():
             if before.get(role) != teacher:

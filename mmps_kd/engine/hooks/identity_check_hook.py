@@ -9,7 +9,7 @@ from mmps_kd.datasets import check_wrappers
 from mmps_kd.errors import UserError
 from mmps_kd.models.losses import OIMLoss
 
-from .unwrap import unwrapped_model
+from ..unwrap import unwrapped_model
 
 
 @HOOKS.register_module()

@@ -13,8 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmps_kd.engine.checkpoint import save_checkpoint
-from mmps_kd.engine.checkpoint.save import INTERRUPTED
+from mmps_kd.engine.checkpoint import INTERRUPTED, save_checkpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,7 +24,7 @@ class InterruptHook(Hook):
 
     All ranks stop after the same iteration, whichever got the signal. With gradient accumulation, that is the one that
     ends with an update. A second signal stops the process at once, as usual. In validation there is nothing to save:
-    the run stops there, and goes on from its last checkpoint.
+    the run stops there, and continues from its last checkpoint.
 
     Args:
         interval: Iterations from one time that ranks ask each other for signals to the next, which makes the CPU wait

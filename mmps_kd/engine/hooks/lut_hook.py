@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from mmps_kd.models.distillers import LUTDistiller
 
-from .unwrap import unwrapped_model
+from ..unwrap import unwrapped_model
 
 
 @HOOKS.register_module()

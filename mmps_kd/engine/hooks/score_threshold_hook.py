@@ -9,7 +9,7 @@ from torch import nn
 from mmps_kd.evaluation.functional import check_score_thr
 from mmps_kd.evaluation.metrics import BaseSearchMetric, PersonDetectionMetric
 
-from .unwrap import unwrapped_model
+from ..unwrap import unwrapped_model
 from .visualization_hook import PersonSearchVisualizationHook
 
 

@@ -1,9 +1,11 @@
-"""Pictures of detections, rankings and distillation while validating and testing."""
+"""Visualization of detections, rankings and distillation in validation and testing."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
@@ -13,16 +15,29 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
+from mmps_kd.datasets.image_files import decode_scene
+from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
 from mmps_kd.evaluation.metrics import BaseSearchMetric
+from mmps_kd.models.detectors import PersonSearchDistiller
+from mmps_kd.models.distillers.terms import FeatureTerm
+from mmps_kd.visualization import (
+    MissedPicture,
+    RankingPicture,
+    draw_detections,
+    draw_ranking,
+    in_pixels_of,
+    join_panels,
+)
+from mmps_kd.visualization.distillation import draw_difference, feature_difference, spread_over_image
 
-from .distillation_picture import picture_distillation
-from .ranking_picture import picture_ranking, read_scene
-from .unwrap import unwrapped_distiller
+from ..unwrap import unwrapped_distiller
+
+MAX_MISSED = 5
 
 
 @HOOKS.register_module()
 class PersonSearchVisualizationHook(DetVisualizationHook):
-    """mmdet's pictures of detections, the ranked strips of some queries, and the student beside its teacher.
+    """Draw detections as mmdet does, the rankings of some queries, and the student beside its teacher.
 
     Off by default, as in mmdet. With ``draw``, which ``tools/test.py --show-dir`` sets:
 
@@ -35,7 +50,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
 
     Args:
         num_queries: Queries that are drawn, spread evenly over the main protocol.
-        topk: People shown for each.
+        topk: Detections shown for each.
         **kwargs: As for mmdet's ``DetVisualizationHook``, without ``backend_args``: images are read from disk, as
             training reads them. A ``score_thr`` below the model's own is refused.
     """
@@ -49,7 +64,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
     ) -> None:
-        """Draw the first image of the batch at the interval, and what its teacher makes of the very first."""
+        """Draw the first image of the batch at the interval, and the very first beside its teacher."""
         if not self.draw or not is_main_process():
             return
         step = runner.iter + batch_idx
@@ -57,8 +72,8 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
             self._draw_sample('val_img', outputs[0], step)
         distiller = unwrapped_distiller(runner)
         if batch_idx == 0 and distiller is not None and distiller.teacher is not None:
-            scene = read_scene(outputs[0].img_path)
-            picture = picture_distillation(distiller, scene, data_batch, outputs[0], self.score_thr)
+            image = read_image(outputs[0].img_path)
+            picture = draw_distillation(distiller, image, data_batch, outputs[0], self.score_thr)
             runner.visualizer.add_image('val_distillation', picture, step)
 
     def after_test_iter(
@@ -98,7 +113,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
     def _draw_sample(self, name: str, sample: DetDataSample, step: int, out_file: str | None = None) -> None:
         self._visualizer.add_datasample(
             sample.img_name if self.show else name,
-            read_scene(sample.img_path),
+            read_image(sample.img_path),
             data_sample=sample,
             show=self.show,
             wait_time=self.wait_time,
@@ -108,11 +123,108 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
         )
 
     def _rankings(self, evaluator: Evaluator, dataset: BasePersonSearchDataset) -> Iterator[tuple[int, Image.Image]]:
-        """Some queries and their strips; none where search is not evaluated."""
+        """Some queries and their drawn rankings; none where search is not evaluated."""
         metric = next((metric for metric in evaluator.metrics if isinstance(metric, BaseSearchMetric)), None)
         if metric is None:
             return
         protocol = dataset.metainfo['evaluation'].main
         queries = np.linspace(0, protocol.num_queries - 1, self.num_queries).round().astype(int)
         for query in np.unique(queries).tolist():
-            yield query, picture_ranking(Path(dataset.data_prefix['img']), protocol, query, metric, self.topk)
+            yield query, draw_query(Path(dataset.data_prefix['img']), protocol, query, metric, self.topk)
+
+
+@torch.no_grad()
+def draw_distillation(
+    distiller: PersonSearchDistiller, image: np.ndarray, data_batch: dict, output: DetDataSample, score_thr: float
+) -> np.ndarray:
+    """Draw what teacher and student detect, and for each feature loss where their features differ.
+
+    Args:
+        distiller: With a detector teacher, in eval mode.
+        image: (H, W, 3) uint8 RGB, the first image of the batch.
+        data_batch: As the data loader gives it.
+        output: The student's prediction for the image.
+        score_thr: Detections with a lower score are left out.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+    """
+    first = {key: value[:1] for key, value in data_batch.items()}
+    data = distiller.data_preprocessor(first, False)
+    inputs, samples = data['inputs'], data['data_samples']
+    teacher_feats = distiller.teacher.extract_feat(inputs, samples)
+    taught = output.new()
+    taught.pred_instances = distiller.teacher.predict(inputs, samples)[0].pred_instances
+    panels = []
+    for name, sample in (('teacher', in_pixels_of(image, taught)), ('student', in_pixels_of(image, output))):
+        found = sample.pred_instances
+        panels.append(draw_detections(image, found[found.scores >= score_thr], sample.get('gt_instances'), name))
+    student_feats = distiller.extract_feat(inputs)
+    for name, term in zip(distiller.names, distiller.distillation, strict=True):
+        if isinstance(term, FeatureTerm):
+            adapted = term.loss.adapter(student_feats[term.level].float())
+            difference = feature_difference(adapted[0], teacher_feats[term.teacher_level][0])
+            spread = spread_over_image(difference, inputs.shape[-2:], samples[0].img_shape)
+            distance = difference.square().mean().sqrt()
+            panels.append(draw_difference(image, spread, f'{name}: difference is {distance:.2f} of the teacher norm'))
+    return join_panels(panels)
+
+
+def draw_query(
+    img_root: Path, protocol: SearchProtocol, query: int, metric: BaseSearchMetric, topk: int
+) -> Image.Image:
+    """Draw a query, the detections most similar to it, and up to five of its true boxes that are not among them.
+
+    Args:
+        img_root: Where the images are.
+        protocol: The main protocol.
+        query: Position in it.
+        metric: After evaluation.
+        topk: Detections shown.
+    """
+    ranked = metric.rank(query, topk=sys.maxsize)
+    missed = find_missed(ranked, protocol.of_query(query), topk)
+    shown = zip(ranked.image_names, ranked.boxes, ranked.similarities, ranked.is_match, range(topk), strict=False)
+    return draw_ranking(
+        read_image(img_root / protocol.query_images[query]),
+        protocol.query_boxes[query],
+        _title(protocol.query_images[query], query, ranked, missed, topk),
+        [RankingPicture(read_image(img_root / name), box, sim, match, name) for name, box, sim, match, _ in shown],
+        [MissedPicture(read_image(img_root / name), box, rank, name) for name, box, rank in missed[:MAX_MISSED]],
+    )
+
+
+def find_missed(ranked: RankedBoxes, single: SearchProtocol, topk: int) -> list[tuple[str, np.ndarray, int | None]]:
+    """True boxes that are not among the most similar ones, those ranked best first.
+
+    Args:
+        ranked: The ranking of the whole gallery.
+        single: Protocol of the one query.
+        topk: How many of the ranking count.
+
+    Returns:
+        Image name, true box (4,) and rank, counted from 1, None if it was not detected. Of a true image that the
+        protocol lists twice the first box alone.
+    """
+    rank_of = {ranked.image_names[index]: int(index) + 1 for index in np.flatnonzero(ranked.is_match)}
+    names = single.gallery_images[single.truth_images]
+    missed = [
+        (str(names[index]), single.truth_boxes[index], rank_of.get(names[index]))
+        for index in np.sort(np.unique(names, return_index=True)[1])
+        if rank_of.get(names[index], sys.maxsize) > topk
+    ]
+    return sorted(missed, key=lambda entry: entry[2] or sys.maxsize)
+
+
+def _title(image_name: str, query: int, ranked: RankedBoxes, missed: list[tuple], topk: int) -> str:
+    undetected = [rank for _, _, rank in missed].count(None)
+    further_down = len(missed) - undetected
+    found, shown = ranked.is_match[:topk].sum(), min(topk, len(ranked.boxes))
+    title = f'query {query} in {image_name}: {found} of {ranked.num_truths} found among the {shown} most similar'
+    title += f', {further_down} further down' if further_down else ''
+    return title + (f', {undetected} not detected' if undetected else '')
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, pixels as stored, as evaluation sees it."""
+    return np.ascontiguousarray(decode_scene(path)[..., ::-1])

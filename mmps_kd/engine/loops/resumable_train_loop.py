@@ -1,4 +1,4 @@
-"""Training that can go on in the middle of an epoch."""
+"""Training that can be resumed in the middle of an epoch."""
 
 from mmdet.registry import LOOPS
 from mmengine.dist import get_world_size
@@ -9,10 +9,10 @@ from mmps_kd.datasets.samplers import ResumableBatchSampler, ResumableSampler
 from mmps_kd.errors import UserError, check_choice
 from mmps_kd.models.utils.invalid_loss import NonFiniteLossError
 
-from ..hooks.unwrap import unwrapped_model
+from ..unwrap import unwrapped_model
 
 SKIPS_IN_A_ROW = 10
-"""With so many bad batches one after another it is not the batches that are bad."""
+"""So many batches in a row whose loss is not finite stop the run: the cause is not a single batch."""
 
 
 @LOOPS.register_module()
@@ -124,8 +124,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         samples = self.batches_done * self._batch_size * get_world_size()
         return dict(seed=self._sampler.seed, samples=samples)
 
-    def go_on_at(self, position: dict[str, int]) -> None:
-        """Take up a :meth:`position`.
+    def resume_from(self, position: dict[str, int]) -> None:
+        """Continue at a :meth:`position`.
 
         Number of ranks and batch size may have changed, unless a batch sampler :attr:`reorders`.
         """

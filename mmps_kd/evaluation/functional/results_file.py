@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.npz import DamagedNpzError, read_npz
+from mmps_kd.fileio import DamagedNpzError, read_npz
 from mmps_kd.structures import (
     PairResults,
     QueryContext,

@@ -17,7 +17,7 @@ def runner(build_model):
     model = build_model(type='PersonSearchDistiller')
     assert isinstance(model, PersonSearchDistiller)
     model.teachers = lambda: NOW
-    return SimpleNamespace(model=model, logger=logging.getLogger('distillation'), _resume=True)
+    return SimpleNamespace(model=model, logger=logging.getLogger('distillation'), cfg=dict(resume=True))
 
 
 def test_objective_is_printed(runner, caplog):
@@ -37,13 +37,13 @@ def test_another_teacher_on_resume(runner):
     checkpoint = dict(meta=dict(teachers=dict(NOW, teacher=dict(config='teacher.py', sha256='bb'))))
     with pytest.raises(UserError, match="had teacher .*'bb'.*the config has .*'aa'"):
         DistillationHook().after_load_checkpoint(runner, checkpoint)
-    runner._resume = False
+    runner.cfg['resume'] = False
     DistillationHook().after_load_checkpoint(runner, checkpoint)
 
 
 def test_a_plain_student_has_none(build_model):
     checkpoint = dict(meta={})
-    plain = SimpleNamespace(model=build_model(), logger=None, _resume=True)
+    plain = SimpleNamespace(model=build_model(), logger=None, cfg=dict(resume=True))
     DistillationHook().before_train(plain)
     DistillationHook().before_save_checkpoint(plain, checkpoint)
     assert checkpoint == dict(meta={})

@@ -1,5 +1,6 @@
-"""When the hook draws what, and where it goes."""
+"""Drawings of a run: detections, rankings, student and teacher."""
 
+import copy
 from types import SimpleNamespace
 
 import cv2
@@ -13,6 +14,10 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmps_kd.engine import PersonSearchVisualizationHook
+from mmps_kd.engine.hooks import visualization_hook
+from mmps_kd.engine.hooks.visualization_hook import draw_distillation, draw_query, find_missed
+from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
+from mmps_kd.visualization.draw import GAP
 
 
 @pytest.fixture
@@ -119,3 +124,166 @@ def test_validating_a_distilled_student(run_configs, tmp_path):
     height, width = cv2.imread(str(files['val_img_0.png'])).shape[:2]
     # Teacher, student and heat map stand beside each other, ground truth and detections do.
     assert cv2.imread(str(files['val_distillation_0.png'])).shape == (height, width + (width + 12) // 2, 3)
+
+
+BOX = [10, 10, 40, 90]
+
+
+def make_ranked(*rows, num_truths=3):
+    """A ranking of (image, is match) rows."""
+    names, matches = zip(*rows, strict=True) if rows else ((), ())
+    return RankedBoxes(
+        image_names=np.array(names, dtype=str),
+        boxes=np.array([BOX] * len(rows), dtype=float).reshape(-1, 4),
+        scores=np.ones(len(rows)),
+        similarities=np.linspace(0.9, 0.1, len(rows)),
+        is_match=np.array(matches, dtype=bool),
+        num_truths=num_truths,
+    )
+
+
+def make_protocol(truths, gallery=('a.png', 'b.png', 'c.png', 'd.png')):
+    """One query, whose person is in these images of the gallery; his box tells them apart."""
+    return SearchProtocol(
+        query_images=np.array(['q.png']),
+        query_boxes=np.array([BOX], dtype=float),
+        query_pids=np.array([3]),
+        gallery_images=np.array(gallery),
+        offsets=np.array([0, len(gallery)]),
+        entries=np.arange(len(gallery), dtype=np.int32),
+        truth_offsets=np.array([0, len(truths)]),
+        truth_images=np.array(truths, dtype=np.int32),
+        truth_boxes=np.array([[index, 0, 50, 80] for index in range(len(truths))], dtype=float).reshape(-1, 4),
+    )
+
+
+def missed(ranked, protocol, topk):
+    return [(name, box[0], rank) for name, box, rank in find_missed(ranked, protocol, topk)]
+
+
+def test_further_down_before_not_detected():
+    ranked = make_ranked(('b.png', True), ('a.png', False), ('a.png', False), ('d.png', True), ('c.png', False))
+    protocol = make_protocol([0, 1, 3])
+    assert missed(ranked, protocol, topk=2) == [('d.png', 2, 4), ('a.png', 0, None)]
+    assert missed(ranked, protocol, topk=4) == [('a.png', 0, None)]
+    assert missed(ranked, protocol, topk=0)[:2] == [('b.png', 1, 1), ('d.png', 2, 4)]
+
+
+def test_nothing_found_and_nothing_to_find():
+    assert missed(make_ranked(), make_protocol([2]), topk=10) == [('c.png', 0, None)]
+    assert missed(make_ranked(('a.png', False)), make_protocol([]), topk=10) == []
+
+
+def test_an_image_listed_twice_is_missed_once():
+    assert missed(make_ranked(), make_protocol([1, 1]), topk=10) == [('b.png', 0, None)]
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """Draw the query of a protocol; gives what is handed on to be drawn."""
+    for index, name in enumerate('qabcd'):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), np.full((100, 60, 3), [0, 0, 50 * index], np.uint8))
+
+    def draw(ranked, protocol, topk):
+        seen = []
+        monkeypatch.setattr(visualization_hook, 'draw_ranking', lambda *arguments: seen.append(arguments))
+        metric = SimpleNamespace(rank=lambda query, topk: ranked)
+        draw_query(tmp_path, protocol, 0, metric, topk)
+        return seen[0]
+
+    return draw
+
+
+def test_strip(drawn):
+    ranked = make_ranked(('b.png', True), ('a.png', False), ('d.png', True))
+    image, box, title, shown, missed = drawn(ranked, make_protocol([0, 1, 3]), 2)
+    assert title == ('query 0 in q.png: 1 of 3 found among the 2 most similar, 1 further down, 1 not detected')
+    assert image.shape == (100, 60, 3)
+    assert box.tolist() == BOX
+    assert [(row.name, bool(row.is_match)) for row in shown] == [('b.png', True), ('a.png', False)]
+    assert [tuple(row.image[0, 0]) for row in shown] == [(100, 0, 0), (50, 0, 0)]  # RGB, of the right file
+    assert [(row.name, row.rank, tuple(row.image[0, 0])) for row in missed] == [
+        ('d.png', 3, (200, 0, 0)),
+        ('a.png', None, (50, 0, 0)),
+    ]
+
+
+def test_title_of_a_short_gallery(drawn):
+    ranked = make_ranked(('b.png', True), num_truths=1)
+    assert drawn(ranked, make_protocol([1]), 10)[2] == 'query 0 in q.png: 1 of 1 found among the 1 most similar'
+
+
+HINT = dict(at='backbone.0', loss=dict(type='FeatureImitationLoss'))
+LOGITS = dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss'))
+IMAGE = np.full((192, 256, 3), 90, np.uint8)  # the original of the batch's images
+PANEL = 800  # its width, enlarged
+
+
+@pytest.fixture
+def distil(model_cfg, build_model, tmp_path):
+    """Build a student and its teacher, of the same architecture, by their seeds."""
+
+    def build(seed, teacher_seed, *distillation):
+        model_cfg.test_cfg.rcnn.score_thr = 0.0
+        Config(dict(model=model_cfg)).dump(tmp_path / 'teacher.py')
+        torch.save(dict(state_dict=build_model(seed=teacher_seed).state_dict(), meta={}), tmp_path / 'teacher.pth')
+        teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
+        student = build_model(seed=seed, type='PersonSearchDistiller', teacher=teacher, distillation=list(distillation))
+        return student.eval()
+
+    return build
+
+
+def draw(student, batch, score_thr=0.0):
+    """The picture of a batch's first image, without its headings, by panels."""
+    (output, *_) = student.val_step(copy.deepcopy(batch))
+    picture = draw_distillation(student, IMAGE, batch, output, score_thr)[-600:]
+    return [picture[:, left : left + PANEL] for left in range(0, picture.shape[1], PANEL + GAP)]
+
+
+@pytest.fixture
+def batch(make_batch):
+    return make_batch([([[10, 8, 40, 88]], [3]), ([[20, 10, 50, 90]], [0])])
+
+
+def test_a_student_with_its_teachers_weights(distil, batch):
+    ours, theirs, heat = draw(distil(0, 0, HINT), batch)
+    assert np.array_equal(ours, theirs)
+    assert np.unique(heat[:500, :500]).tolist() == [32, 34]  # grey under the colour for no difference
+
+
+def test_another_teacher(distil, batch):
+    student = distil(0, 7, LOGITS, HINT)
+    ours, theirs, heat = draw(student, batch)
+    assert not np.array_equal(ours, theirs)
+    assert heat[:500, :500].max() > 60
+    blind, unseen, _ = draw(student, batch, score_thr=1.1)
+    assert np.array_equal(blind, unseen)
+
+
+def test_without_a_feature_loss_there_is_no_heat_map(distil, batch):
+    assert len(draw(distil(0, 7, LOGITS), batch)) == 2
+
+
+def test_the_teacher_detects_as_it_does_alone(distil, batch):
+    student = distil(0, 7, HINT)
+    data = student.data_preprocessor(batch, False)
+    (sample,) = student.teacher.predict(data['inputs'][:1], data['data_samples'][:1])
+    found = sample.pred_instances
+    alone = student.teacher.model.val_step(copy.deepcopy(batch))[0].pred_instances
+    assert len(found) > 0
+    assert torch.allclose(found.bboxes, alone.bboxes, atol=1e-4)
+    assert torch.allclose(found.scores, alone.scores, atol=1e-5)
+    assert 'pred_instances' not in data['data_samples'][0]
+
+
+def test_looking_changes_nothing(distil, batch):
+    student = distil(0, 7, HINT)
+    (output, *_) = student.val_step(copy.deepcopy(batch))
+    before, boxes = copy.deepcopy(student.state_dict()), output.pred_instances.bboxes.clone()
+    random = torch.get_rng_state()
+    draw_distillation(student, IMAGE, batch, output, 0.0)
+    assert all(torch.equal(before[key], value) for key, value in student.state_dict().items())
+    assert torch.equal(output.pred_instances.bboxes, boxes)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert batch['inputs'][0].dtype == torch.uint8

@@ -38,7 +38,7 @@ def make_loop(monkeypatch):
 
 def test_an_epoch_goes_on_and_the_next_begins_at_its_beginning(make_loop):
     loop = make_loop(batch_size=5)
-    loop.go_on_at(dict(seed=5, samples=5))
+    loop.resume_from(dict(seed=5, samples=5))
     loop.run_epoch()
     assert loop.trained == [(1, [5, 6, 7, 8, 9]), (2, [10, 11])]
     loop.run_epoch()
@@ -56,7 +56,7 @@ def test_the_position_while_and_after_an_epoch_is_trained(make_loop):
 
 def test_stopped_after_the_last_batch_it_only_ends_the_epoch(make_loop):
     loop = make_loop(batch_size=5)
-    loop.go_on_at(dict(seed=5, samples=15))
+    loop.resume_from(dict(seed=5, samples=15))
     loop.run_epoch()
     assert (loop.trained, loop.epoch) == ([], 1)
 
@@ -66,7 +66,7 @@ def test_other_ranks_and_batches_go_on_at_the_same_sample(make_loop, batch_size,
     trained = []
     for rank in range(world):
         loop = make_loop(batch_size, rank, world)
-        loop.go_on_at(dict(seed=5, samples=6))
+        loop.resume_from(dict(seed=5, samples=6))
         loop.run_epoch()
         trained += [sample for _, batch in loop.trained for sample in batch]
     assert sorted(trained) == [6, 7, 8, 9, 10, 11]
@@ -74,7 +74,7 @@ def test_other_ranks_and_batches_go_on_at_the_same_sample(make_loop, batch_size,
 
 def test_the_order_is_that_of_the_checkpoint(make_loop):
     loop = make_loop(batch_size=5)
-    loop.go_on_at(dict(seed=8, samples=0))
+    loop.resume_from(dict(seed=8, samples=0))
     assert loop.dataloader.sampler.seed == 8
 
 

@@ -42,7 +42,7 @@ def test_three_steps(cfg, tmp_path):
     for name in ('loss_qrpn', 'loss_qsim', 'loss_oim', 'loss_rpn_cls'):
         history, _ = scalars[f'train/{name}'].data
         assert len(history) == 3 and all(value > 0 for value in history)
-    checkpoint = torch.load(tmp_path / 'iter_3.pth', weights_only=True)
+    checkpoint = load_from_file(tmp_path / 'iter_3.pth')
     assert len(checkpoint['meta']['dataset_meta']['identities']) == 6
     # Whoever was a query or stood in a gallery image has a row now.
     lut = checkpoint['state_dict']['roi_head.reid_head.loss_oim.lut']

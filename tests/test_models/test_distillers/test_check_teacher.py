@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmps_kd.engine.hooks.distillation_picture import picture_distillation
+from mmps_kd.engine.hooks.visualization_hook import draw_distillation
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers.diagnostics import Diagnostics
 
@@ -215,7 +215,7 @@ def test_a_one_stage_teacher(distil_fpn, make_batch):
 def test_the_picture_of_a_one_stage_teacher(distil_fpn, make_batch):
     model, batch = distil_fpn('neck.1', base='retinanet_r50_fpn').eval(), make_batch(PEOPLE)
     (output, *_) = model.val_step(copy.deepcopy(batch))
-    picture = picture_distillation(model, np.full((192, 256, 3), 90, np.uint8), batch, output, 0.9)
+    picture = draw_distillation(model, np.full((192, 256, 3), 90, np.uint8), batch, output, 0.9)
     assert picture.shape[1] > 3 * 800  # teacher, student and the difference at neck.1
 
 

@@ -1,9 +1,11 @@
-"""``.npz`` files: written in one step; of those that come from elsewhere, plain arrays alone are read."""
+"""Files: written atomically; ``.npz`` files of unknown origin are read as plain arrays alone."""
 
 import os
 import zipfile
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -40,16 +42,46 @@ def read_npz(path: str | os.PathLike, keys: Container[str] | None = None) -> dic
         raise DamagedNpzError(f'{path} is damaged or no npz of plain arrays ({type(error).__name__})') from error
 
 
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Write beside it first: an interruption leaves an older file whole."""
-    beside = path.with_name(f'{path.name}.tmp')
-    with open(beside, 'wb') as file:
+@contextmanager
+def atomic_write(path: str | os.PathLike, suffix: str = '.tmp') -> Iterator[BinaryIO]:
+    """Open a file that replaces ``path`` when the block ends: a crash at any time leaves the old content or the new.
+
+    The new content is brought to the disk under another name in the same folder first. After an exception ``path`` is
+    as it was, and nothing else is left behind.
+
+    Args:
+        path: The file.
+        suffix: Of the other name; it has to differ between processes that may write the file at the same time.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'{path.name}{suffix}')
+    try:
+        with open(temporary, 'wb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        # The folder's list of names too, so that the file is found after a power failure.
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+    """Write arrays atomically."""
+    with atomic_write(path) as file:
         np.savez(file, **arrays)
-    os.replace(beside, path)
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_size: int) -> np.ndarray:
-    """NumPy asks for an array's memory by its header, before a byte is read: look at the header first."""
+    # NumPy allocates by the header before it reads a byte: compare the header with the size of the file first.
     with archive.open(info) as stream:
         shape, _, dtype = _HEADERS[npy.read_magic(stream)](stream)
         claimed = stream.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))

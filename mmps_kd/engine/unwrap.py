@@ -1,4 +1,4 @@
-"""The model of a run."""
+"""The model of a run without the wrapper that distributed training puts around it."""
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -8,7 +8,7 @@ from mmps_kd.models.detectors import PersonSearchDistiller
 
 
 def unwrapped_model(runner: Runner) -> nn.Module:
-    """The runner's model, out of the wrapper that distributed training puts around it."""
+    """The runner's model."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmps_kd.npz import read_npz, write_npz
+from mmps_kd.fileio import read_npz, write_npz
 
 
 def test_what_is_written_is_read(tmp_path):
