@@ -80,7 +80,7 @@ def test_all_labelled_persons_are_annotated_inside_the_image(seed):
     for person in boxes:
         x, y, w, h = person.xywh
         assert 0 <= x < x + w <= 160 and 0 <= y < y + h <= 120
-        assert 0.4 <= box.visible <= 1
+        assert 0.4 <= person.visible <= 1
 
 
 def test_a_box_contains_the_pixels_of_its_person():
