@@ -200,6 +200,6 @@ def test_embedding_by_other_models(config, spread_model, predict, noise, tmp_pat
 
 
 def test_onnx_without_its_libraries(program, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'mmps_kd.deployment.onnx_ops', None)
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(UserError, match='needs onnx and onnxscript: pip install -r requirements/onnx.txt'):
         write_onnx(program, tmp_path / 'model.onnx')

@@ -2,16 +2,13 @@
 
 import copy
 import json
-import multiprocessing
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import mmengine.config.config
 import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS
@@ -22,6 +19,9 @@ from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE))
+
+import forked_train  # noqa: E402
 
 
 def _narrow(model: Config, width: int) -> Config:
@@ -108,7 +108,7 @@ class Runs:
         options: Sequence[str] = (),
         resume: bool = False,
         kill: dict | None = None,
-        before: Callable[[], None] = lambda: None,
+        before: Callable[[], None] | None = None,
         ranks: int = 1,
     ) -> SimpleNamespace:
         """Train a config: the process's exit code (-9 where SIGKILL ended it) and what it printed.
@@ -119,40 +119,22 @@ class Runs:
             options: For ``--cfg-options``; validation is left out unless they say otherwise.
             resume: Go on from the newest checkpoint.
             kill: A plan of :class:`KillAt`.
-            before: Called in the process before the tool is; of a single rank only.
+            before: See :func:`forked_train.run`; of a single rank only.
             ranks: One is forked, to spare it the imports; several are started by tools/dist_train.sh.
         """
         log = self.folder / f'log{len(list(self.folder.glob("log*")))}.txt'
         arguments = [str(self.configs[part]), '--work-dir', str(work_dir), *(['--resume'] if resume else [])]
         arguments += ['--cfg-options', 'train_cfg.val_begin=9', *options]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv('KILL_AT', json.dumps(kill))
-            patch.setenv('PYTHONPATH', str(HERE))
-            run = self._forked(arguments, log, before) if ranks == 1 else self._launched(arguments, log, ranks)
-        return SimpleNamespace(code=run, output=log.read_text())
+        environment = dict(KILL_AT=json.dumps(kill), PYTHONPATH=str(HERE))
+        if ranks == 1:
+            code = forked_train.run(str(self.root / 'tools/train.py'), arguments, log, environment, before)
+        else:
+            code = self._launched(arguments, log, ranks, environment)
+        return SimpleNamespace(code=code, output=log.read_text())
 
-    def _forked(self, arguments: list[str], log: Path, before: Callable[[], None]) -> int:
-        def call() -> None:
-            os.setpgrp()
-            sys.stdout = sys.stderr = open(log, 'w', buffering=1)  # noqa: SIM115  for the rest of the process
-            os.dup2(sys.stdout.fileno(), 1)
-            os.dup2(sys.stdout.fileno(), 2)
-            sys.path.insert(0, str(HERE))
-            sys.argv = [tool, *arguments]
-            # MMEngine formats the config's text for each checkpoint, which takes longer than all iterations here.
-            mmengine.config.config.FormatCode = lambda text, **_: (text, True)
-            before()
-            runpy.run_path(tool, run_name='__main__')
-
-        tool = str(self.root / 'tools/train.py')
-        process = multiprocessing.get_context('fork').Process(target=call)
-        process.start()
-        process.join()
-        return process.exitcode
-
-    def _launched(self, arguments: list[str], log: Path, ranks: int) -> int:
+    def _launched(self, arguments: list[str], log: Path, ranks: int, environment: dict[str, str]) -> int:
         path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-        env = {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+        env = {**os.environ, **environment, 'PATH': path, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
         config, *options = arguments
         with open(log, 'w') as out:
             command = [self.root / 'tools/dist_train.sh', config, str(ranks), *options]

@@ -96,7 +96,7 @@ def test_killed_while_writing(file):
 
 def test_a_folder_that_cannot_be_made(file):
     with pytest.raises(
-        UserError, match=r'cannot write to work_dir .*: Not a directory; mend that, or choose another --work-dir'
+        UserError, match=r'cannot write to work_dir .*: Not a directory; fix that, or choose another --work-dir'
     ):
         require_writable(file / 'work')
 

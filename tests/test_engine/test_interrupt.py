@@ -3,6 +3,7 @@
 import resource
 import shutil
 import signal
+from functools import partial
 
 import pytest
 
@@ -67,9 +68,7 @@ def test_a_full_disk_leaves_earlier_checkpoints(runs, tmp_path):
     assert runs.train('plain', tmp_path, kill=kill).code == -signal.SIGKILL
     before = (tmp_path / 'epoch_1.pth').read_bytes()
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
-
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
     failed = runs.train('plain', tmp_path, resume=True, before=limit)
     assert failed.code == 1
     assert failed.output.splitlines()[-1].startswith(f'error: cannot write {tmp_path}/epoch_2.pth: File too large; ')

@@ -1,15 +1,9 @@
 """A run that was killed and resumed ends where the run that was not ends, bit for bit."""
 
-import runpy
 import signal
-from contextlib import nullcontext
 
+import forked_train
 import pytest
-from mmengine.config import Config
-
-from mmps_kd.datasets import base_person_search
-from mmps_kd.engine import ResumableTrainLoop
-from mmps_kd.engine.hooks import resume_hook
 
 BY_ITERATION = ['default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.interval=2']
 BY_EPOCH = []
@@ -66,40 +60,13 @@ def test_one_of_two_ranks_is_killed(runs, tmp_path, moment):
     assert runs.differences(tmp_path, runs.straight('everything', options, ranks=2)) == []
 
 
-@pytest.mark.parametrize('start', [None, 'weights.pth'])
-def test_what_resume_means_on_the_first_start_and_later(repo_root, tmp_path, start):
-    """With the same command, a run begins with the weights that its config names, and then goes on from its own."""
-    resume = runpy.run_path(str(repo_root / 'tools/train.py'))['resume']
-    cfg = Config(dict(work_dir=str(tmp_path), resume=False, load_from=start))
-    resume(cfg, 'auto')
-    assert (cfg.resume, cfg.load_from) == (start is None, start)
-    (tmp_path / 'epoch_1.pth').touch()
-    resume(cfg, 'auto')
-    assert (cfg.resume, cfg.load_from) == (True, None)
-    resume(cfg, str(tmp_path / 'epoch_1.pth'))
-    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'epoch_1.pth'))
-
-
-def forget_streams():
-    """What MMEngine does: streams are seeded at the start of the process."""
-    resume_hook.seed_streams = lambda *key: None
-
-
-def forget_position():
-    """What MMEngine does: the epoch begins again."""
-    ResumableTrainLoop.go_on_at = lambda self, position: None
-
-
-def forget_samples():
-    """What MMEngine does: samples draw from the streams of the process that loads them."""
-    base_person_search.isolated_rng = lambda *key: nullcontext()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize('forget', [forget_streams, forget_position, forget_samples])
+@pytest.mark.parametrize('forget', ['forget_streams', 'forget_position', 'forget_samples'])
 def test_it_takes_all_three_to_be_equal(runs, tmp_path, forget):
     options = BY_ITERATION + ONE_EPOCH + WORKER
-    assert runs.train('plain', tmp_path / 'straight', options, before=forget).code == 0
-    kill_and_resume(runs, 'plain', tmp_path / 'resumed', options, 'before_train_iter', 3, before=forget)
+    assert runs.train('plain', tmp_path / 'straight', options, before=getattr(forked_train, forget)).code == 0
+    kill_and_resume(
+        runs, 'plain', tmp_path / 'resumed', options, 'before_train_iter', 3, before=getattr(forked_train, forget)
+    )
     weights = '.state_dict.backbone.conv1.weight'
     assert weights in runs.differences(tmp_path / 'resumed', tmp_path / 'straight')

@@ -133,7 +133,7 @@ def stop(monkeypatch, repo_root, *arguments):
         (dict(config='qeeps_r18-quarter_mini'), 'qeeps_r18-quarter_mini.py is a query-guided model'),
         (dict(config='detector_r50_20e_cuhk-sysu'), 'has no re-identification head'),
         (dict(checkpoint='absent.pth'), 'there is no checkpoint absent.pth'),
-        (dict(more=['--score-thr', '1.1']), 'nobody was found with a score of at least 1.1 in the 12 scenes'),
+        (dict(more=['--score-thr', '1.1']), 'nobody was found with a score of at least 1.1 in the 12 images'),
     ],
 )
 def test_bad_input_is_one_line(monkeypatch, repo_root, search_files, query, gallery, tmp_path, change, message):
