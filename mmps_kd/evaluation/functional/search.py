@@ -244,7 +244,6 @@ def gallery_rows(
         starts = run_offsets(counts)
         detections, bounds = expand_runs(gallery.starts[blocks], counts), starts[offsets]
         spans = [slice(*span) for span in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
-
         if query_embeddings is None:
             similarities = gallery.features[detections]
         elif few:
@@ -252,7 +251,6 @@ def gallery_rows(
         else:
             products = zip(queries[begin:end] @ unique.T, spans, strict=True)
             similarities = np.concatenate([row[id_of[detections[span]]] for row, span in products])
-
         # Where the candidates stand in their rows, split by true box, and the true boxes of each row.
         part = slice(*np.searchsorted(owners, [begin, end]))
         row_of, truth_of = owners[part] - begin, truths[part]
