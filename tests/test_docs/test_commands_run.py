@@ -38,7 +38,8 @@ python tools/test.py configs/qeeps/qeeps_r50_20e_cuhk-sysu.py work_dirs/qeeps_r5
 # After so little training no detection has a score of 0.5, and without one there is nobody to search for.
 BE_SURE = """
 import sys, torch
-checkpoint = torch.load(sys.argv[1], weights_only=True)
+from mmps_kd.compat import load_from_file
+checkpoint = load_from_file(sys.argv[1])
 checkpoint['state_dict']['roi_head.bbox_head.fc_cls.bias'][0] += 10
 torch.save(checkpoint, sys.argv[1])
 """
