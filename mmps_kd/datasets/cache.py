@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from mmps_kd.fileio import DamagedNpzError, read_npz
+from mmps_kd.fileio import DamagedNpzError, atomic_write, read_npz
 
 FORMAT_VERSION = 2
 """Raised whenever a reader changes what it stores."""
@@ -73,12 +72,11 @@ def _load(path: Path, state: str) -> dict[str, np.ndarray] | None:
 
 
 def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write to a temporary file first, so that other processes never read a half-written one."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix='.tmp', delete=False) as file:
+        # Several processes may parse at the same time: each has a temporary file of its own.
+        with atomic_write(path, suffix=f'.{os.getpid()}.tmp') as file:
             np.savez(file, **arrays)
-        os.replace(file.name, path)
     except OSError as error:
         _warn_once(f'{path.parent} cannot be written to ({error.strerror}): parsed annotations are not cached')
 

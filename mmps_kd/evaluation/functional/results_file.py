@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from mmps_kd.errors import UserError
-from mmps_kd.fileio import DamagedNpzError, read_npz
+from mmps_kd.fileio import DamagedNpzError, read_npz, write_npz
 from mmps_kd.structures import (
     PairResults,
     QueryContext,
@@ -49,8 +49,7 @@ def save_results(path: str | os.PathLike, results: SearchResults) -> None:
     if results.query_context is not None:
         arrays |= {key: getattr(results.query_context, name) for key, (name, _) in CONTEXT.items()}
     arrays = {key: _to_file(key, np.asarray(array)) for key, array in arrays.items() if array is not None}
-    with open(path, 'wb') as file:
-        np.savez(file, **arrays)
+    write_npz(path, **arrays)
 
 
 def load_results(path: str | os.PathLike) -> SearchResults:
@@ -86,8 +85,7 @@ def save_pairs(path: str | os.PathLike, results: PairResults) -> None:
         results: What to write.
     """
     arrays = {key: value for key, value in vars(results).items() if value is not None}
-    with open(path, 'wb') as file:
-        np.savez(file, **arrays)
+    write_npz(path, **arrays)
 
 
 def _to_file(key: str, array: np.ndarray) -> np.ndarray:
