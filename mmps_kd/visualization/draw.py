@@ -14,6 +14,8 @@ from mmengine.structures import InstanceData
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mmps_kd.structures import UNLABELLED
+
 Colour = tuple[int, int, int]
 
 INK, MUTED, PAPER, EMPTY = (30, 30, 30), (110, 110, 110), (255, 255, 255), (235, 235, 235)
@@ -21,7 +23,7 @@ BLUE, GREEN, RED, AMBER = (30, 100, 220), (20, 150, 60), (210, 40, 40), (200, 12
 _GOLDEN_RATIO = 0.6180339887
 
 MIN_SIDE, GAP, COLUMNS = 600, 12, 3
-UNLABELLED, UNMATCHED = -1, -2
+UNMATCHED = -2
 MIN_OVERLAP = 0.5
 _ON_LABEL, _ON_UPPER_BODY, _ON_LOWER_BODY, _NEXT_CHOICE = 20.0, 3.0, 1.0, 0.05
 

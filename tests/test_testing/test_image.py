@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mmps_kd.structures import UNLABELLED
 from mmps_kd.testing.synthetic import background
 from mmps_kd.testing.synthetic.canvas import Canvas, Sprite, box
 from mmps_kd.testing.synthetic.image import Item, annotate, render_image
 from mmps_kd.testing.synthetic.person import Appearance, Pose, paint_person, sample_appearance, sample_pose
-from mmps_kd.testing.synthetic.plan import IMAGE, UNLABELLED, PersonBox, generator
+from mmps_kd.testing.synthetic.plan import IMAGE, PersonBox, generator
 from mmps_kd.testing.synthetic.props import PROPS, paint_prop
 
 RED, GREEN, BLUE, GREY = (30.0, 30.0, 220.0), (30.0, 220.0, 30.0), (220.0, 30.0, 30.0), (120.0, 120.0, 120.0)

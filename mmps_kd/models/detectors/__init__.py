@@ -1,7 +1,7 @@
 """Person-search detectors."""
 
-from .person_search_rcnn import PersonSearchRCNN  # isort: skip  the distillers need it
 from .person_search_distiller import PersonSearchDistiller
+from .person_search_rcnn import PersonSearchRCNN
 from .qeeps import QEEPS, QueryState
 
 __all__ = ['PersonSearchDistiller', 'PersonSearchRCNN', 'QEEPS', 'QueryState']

@@ -7,8 +7,9 @@ from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor, nn
 
+from mmps_kd.structures import UNLABELLED
+
 from ..detectors.person_search_rcnn import TrainOutputs
-from ..losses import UNLABELLED
 from ..roi_heads import RoIOutputs
 from .teacher import FeatureLevel
 

@@ -4,10 +4,9 @@ from .bounded_regression_loss import BoundedRegressionLoss
 from .feature_imitation_loss import FeatureImitationLoss
 from .id_feature_loss import IDFeatureLoss
 from .logit_distillation_loss import LogitDistillationLoss
-from .oim_loss import UNLABELLED, OIMLoss
+from .oim_loss import OIMLoss
 
 __all__ = [
-    'UNLABELLED',
     'BoundedRegressionLoss',
     'FeatureImitationLoss',
     'IDFeatureLoss',

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mmps_kd.structures import UNLABELLED
+
 from .background import LARGEST, SMALLEST, Place, View, sample_place, sample_view
 from .canvas import Sprite, crop, grain
 from .person import Appearance, paint_person, sample_appearance, sample_pose
-from .plan import UNLABELLED, PersonBox
+from .plan import PersonBox
 from .props import paint_prop
 
 LEAST_VISIBLE = 0.4  # persons with a smaller visible fraction are not annotated

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mmps_kd.errors import UserError
+from mmps_kd.structures import UNLABELLED
 
-UNLABELLED = -1
 # First key of every random generator, so that no two parts share one.
 PLAN, IMAGE, IDENTITY, PLACE, ANNOTATION = range(5)
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmps_kd.structures import UNLABELLED
+
 from . import mat5
-from .plan import ANNOTATION, UNLABELLED, DatasetSize, ImageRecord, PersonBox, boxes_by_identity, generator
+from .plan import ANNOTATION, DatasetSize, ImageRecord, PersonBox, boxes_by_identity, generator
 
 IMAGE_FOLDER = Path('frames')
 VERSION = 2  # raised whenever the same settings would give other files
