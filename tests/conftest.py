@@ -84,15 +84,19 @@ def build_model(model_cfg: dict) -> Callable:
     return build
 
 
-SMALL_SEARCH = """
+SMALL_MODEL = """
 _base_ = '{root}/configs/demo/oim_r18-narrow_mini.py'
 model = dict(
-    backbone=dict(base_channels=8, stem_channels=8),
-    rpn_head=dict(in_channels=32, feat_channels=32),
+    backbone=dict(base_channels={width}, stem_channels={width}),
+    rpn_head=dict(in_channels={width} * 4, feat_channels={width} * 4),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=32),
-        bbox_head=dict(in_channels=32, fc_out_channels=16),
-        reid_head=dict(in_channels=32, feat_channels=16, loss_oim=dict(num_identities=6, queue_size=10)),
+        bbox_roi_extractor=dict(out_channels={width} * 4),
+        bbox_head=dict(in_channels={width} * 4, fc_out_channels={width} * 2),
+        reid_head=dict(
+            in_channels={width} * 4,
+            feat_channels={width} * 2,
+            loss_oim=dict(num_identities=6, queue_size=10),
+        ),
     ),
     test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=3)),
 )
@@ -102,11 +106,21 @@ test_evaluator = dict(score_thr=0.0)
 
 
 @pytest.fixture(scope='session')
-def search_files(tiny_cuhk_sysu: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def write_small_config(tiny_cuhk_sysu: Path) -> Callable:
+    """Write the config of a model of some base channels that finds three persons in every image of the tiny data."""
+
+    def write(path: Path, width: int, more: str = '') -> Path:
+        path.write_text((SMALL_MODEL + more).format(root=ROOT, data=tiny_cuhk_sysu, width=width))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def search_files(write_small_config: Callable, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Config file and checkpoint of a model with random weights that finds three people in every image."""
     folder = tmp_path_factory.mktemp('search')
-    config, checkpoint = folder / 'small.py', folder / 'small.pth'
-    config.write_text(SMALL_SEARCH.format(root=ROOT, data=tiny_cuhk_sysu))
+    config, checkpoint = write_small_config(folder / 'small.py', 8), folder / 'small.pth'
     init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile(config).model)

@@ -19,31 +19,16 @@ from mmps_kd.gallery import GalleryIndex
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / 'tests/data/release'
-CONFIG = """
-_base_ = '{root}/configs/demo/oim_r18-narrow_mini.py'
-model = dict(
-    backbone=dict(base_channels=4, stem_channels=4),
-    rpn_head=dict(in_channels=16, feat_channels=16),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=16),
-        bbox_head=dict(in_channels=16, fc_out_channels=8),
-        reid_head=dict(in_channels=16, feat_channels=8, loss_oim=dict(num_identities=6, queue_size=10)),
-    ),
-    test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=3)),
-)
+TRAINING = """
 train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}/'))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}/'))
-test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root='{data}/'))
 train_cfg = dict(max_epochs=1, val_begin=9)
-test_evaluator = dict(score_thr=0.0)
 """
 
 
 @pytest.fixture
-def config(tiny_cuhk_sysu, tmp_path):
-    path = tmp_path / 'small.py'
-    path.write_text(CONFIG.format(root=ROOT, data=tiny_cuhk_sysu))
-    return path
+def config(write_small_config, tmp_path):
+    return write_small_config(tmp_path / 'small.py', 4, TRAINING)
 
 
 def test_results_file_has_the_same_figures(config):
@@ -59,9 +44,8 @@ def test_results_file_has_the_same_figures(config):
 def test_checkpoint_gives_the_detections_of_the_results_file(config, tiny_cuhk_sysu):
     inferencer = PersonSearchInferencer(str(config), str(FILES / 'epoch_1.pth'), device='cpu')
     results = load_results(FILES / 'results.npz')
-    found = (
-        inferencer.detect(str(tiny_cuhk_sysu / 'Image/SSM' / results.image_names[0]), score_thr=0.0).scenes[0].people
-    )
+    image = tiny_cuhk_sysu / 'Image/SSM' / results.image_names[0]
+    found = inferencer.detect(str(image), score_thr=0.0).scenes[0].people
     count = results.num_dets[0]
     np.testing.assert_allclose(found.boxes, results.boxes[:count, :4], atol=1e-3)
     np.testing.assert_allclose(found.embeddings, results.embeddings[:count], atol=1e-5)
