@@ -33,12 +33,15 @@ def load_config(config: str | os.PathLike | Config, cfg_options: dict | None = N
         UserError: If there is none of that name.
     """
     if not isinstance(config, Config):
-        shipped = {path.stem: path for path in Path(mmps_kd.__file__).with_name('.mim').glob('configs/[!_]*/*.py')}
-        if not Path(config).is_file() and str(config) not in shipped:
-            similar = difflib.get_close_matches(Path(config).stem, shipped, n=3)
-            hint = f'; did you mean {", ".join(similar)}?' if similar else ''
-            raise UserError(f'there is no config file {config}, and none of that name in the package{hint}')
-        config = Config.fromfile(config if Path(config).is_file() else shipped[str(config)])
+        file = Path(config)
+        if not file.is_file():
+            shipped = {path.stem: path for path in Path(mmps_kd.__file__).with_name('.mim').glob('configs/[!_]*/*.py')}
+            if str(config) not in shipped:
+                similar = difflib.get_close_matches(file.stem, shipped, n=3)
+                hint = f'; did you mean {", ".join(similar)}?' if similar else ''
+                raise UserError(f'there is no config file {config}, and none of that name in the package{hint}')
+            file = shipped[str(config)]
+        config = Config.fromfile(file)
     config.merge_from_dict(cfg_options or {})
     config.default_scope = config.get('default_scope') or 'mmdet'
     return config
