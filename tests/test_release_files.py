@@ -43,6 +43,8 @@ def test_results_file_has_the_same_figures(config):
 
 def test_checkpoint_gives_the_detections_of_the_results_file(config, tiny_cuhk_sysu):
     inferencer = PersonSearchInferencer(str(config), str(FILES / 'epoch_1.pth'), device='cpu')
+    # The same model, so that the index of its detections is used further.
+    assert inferencer.model.key == GalleryIndex(FILES / 'gallery.npz').model
     results = load_results(FILES / 'results.npz')
     image = tiny_cuhk_sysu / 'Image/SSM' / results.image_names[0]
     found = inferencer.detect(str(image), score_thr=0.0).scenes[0].people
