@@ -246,6 +246,9 @@ def _check_boxes(
             name = annotations.image_names[annotations.image_of_box[box]]
             yield Finding(split, what, name, f'{annotations.boxes[box].tolist()} (x1, y1, x2, y2)', serious)
     if protocol is not None:
-        for query in np.flatnonzero(annotations.find_outside(protocol.query_images, protocol.query_boxes)):
+        # Queries in images that are missing or damaged have been reported with these.
+        queries = np.flatnonzero(np.isin(protocol.query_images, annotations.image_names))
+        outside = annotations.find_outside(protocol.query_images[queries], protocol.query_boxes[queries])
+        for query in queries[outside]:
             detail = f'query {query}: {protocol.query_boxes[query].tolist()} (x1, y1, x2, y2)'
             yield Finding(split, 'query box empty or outside its image', protocol.query_images[query], detail)

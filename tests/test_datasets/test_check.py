@@ -43,6 +43,13 @@ def test_prw(prw_root: Path):
     assert report.counts['test', 'images'] == 4 and report.counts['test', 'queries'] == 2
 
 
+def test_a_damaged_query_image_does_not_stop_the_check(prw_root: Path):
+    name = (prw_root / 'query_info.txt').read_text().split()[5]
+    (prw_root / f'frames/{name}.jpg').write_bytes(b'no image')
+    damaged = [finding.file for finding in check('prw', prw_root).problems if finding.what == 'damaged image']
+    assert damaged == [f'{name}.jpg']
+
+
 def test_annotations_that_cannot_be_used_end_their_split_only(prw_root: Path):
     (prw_root / 'frame_test.mat').unlink()
     report = check('prw', prw_root)
