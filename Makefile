@@ -1,6 +1,7 @@
 # Virtual environment, tests and demo. STACK=upstream takes the second set of pins, in its own environment.
 export STACK ?= openmmlab
 PYTHON ?= python3
+SIZE ?= mini
 VENV_openmmlab := .venv
 VENV_upstream := .venv-upstream
 BIN := $(VENV_$(STACK))/bin
@@ -15,8 +16,8 @@ help: ## Show this list
 env: ## Make the virtual environment, or do nothing when it stands
 	@$(PYTHON) tools/setup_env.py
 
-demo: env ## Write a small dataset, train on it, evaluate, draw rankings
-	@$(BIN)/python tools/demo.py
+demo: env ## Write a small data set, train on it, evaluate, draw rankings (SIZE=tiny: in two minutes)
+	@$(BIN)/python tools/demo.py --size $(SIZE)
 
 test: env ## Run the tests, without those marked slow (ARGS='-k oim' is handed to pytest)
 	@$(PYTEST) -m 'not slow' $(ARGS)
