@@ -66,8 +66,8 @@ def teacher_forward(model: torch.nn.Module, batch: dict) -> Callable[[], None]:
 
     def forward() -> None:
         x = model.teacher.extract_feat(data['inputs'])
-        model.teacher.judge_anchors(x)
-        model.teacher.judge_rois(x, rois)
+        model.teacher.forward_rpn(x)
+        model.teacher.forward_rois(x, rois)
 
     return forward
 

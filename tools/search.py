@@ -127,16 +127,16 @@ def report(result: SearchResult, out: Path) -> None:
         print(f'not found: nobody has a similarity of at least {result.min_similarity:g}')
     if result.skipped:
         total = result.num_scenes + len(result.skipped)
-        print(f'skipped {len(result.skipped)} of {total} scenes:', file=sys.stderr)
-        for scene in result.skipped[:LISTED]:
-            print(f'  {scene.reason}', file=sys.stderr)
+        print(f'skipped {len(result.skipped)} of {total} images:', file=sys.stderr)
+        for source in result.skipped[:LISTED]:
+            print(f'  {source.reason}', file=sys.stderr)
         if len(result.skipped) > LISTED:
             print(f'  and {len(result.skipped) - LISTED} more, see results.json', file=sys.stderr)
     if result.turned:
-        names = ', '.join(Path(scene.name).name for scene in result.turned[:LISTED])
+        names = ', '.join(Path(source.name).name for source in result.turned[:LISTED])
         more = ', ...' if len(result.turned) > LISTED else ''
         print(f'turned upright by EXIF, boxes in pixels as stored: {names}{more}', file=sys.stderr)
-    print(f'{out / "ranking.png"}: {result.num_people} people in {result.num_scenes} scenes searched')
+    print(f'{out / "ranking.png"}: {result.num_people} people in {result.num_scenes} images searched')
 
 
 def main() -> None:
@@ -171,7 +171,7 @@ def main() -> None:
             )
             report(result, out)
     except KeyboardInterrupt as stopped:
-        print(f'\n{index.path} keeps {len(index)} scenes: the same command goes on from there', file=sys.stderr)
+        print(f'\n{index.path} keeps {len(index)} images: the same command goes on from there', file=sys.stderr)
         sys.exit(128 + stopped.args[0])
 
 

@@ -1,4 +1,4 @@
-"""Person search from Python: find people in scenes, describe them, search for one of them."""
+"""Person search from Python: find people in images, describe them, search for one of them."""
 
 import copy
 import hashlib
@@ -22,7 +22,7 @@ from mmps_kd.gallery import Detections, GalleryIndex
 from mmps_kd.models.utils.checkpoint_io import file_sha256
 
 from .init_model import init_model, load_config, plain_student, require_search_model, test_pipeline
-from .inputs import Input, Scene, Scenes, batches, read_one, read_scenes, require_some
+from .inputs import Input, Source, Sources, batches, read_one, read_sources, require_some
 from .pictures import join_queries, picture_detections, picture_search
 from .results import Detected, DetectionResult, Match, QueryBox, SearchResult, Skipped, Turned
 
@@ -30,8 +30,8 @@ SCORE_THR = 0.5
 """The field's threshold of the detections that take part in a search."""
 
 
-class SceneModel:
-    """A model and its test pipeline, without the data set: scenes, upright, and boxes in their pixels go in.
+class SearchModel:
+    """A model and its test pipeline, without the data set: images, upright, and boxes in their pixels go in.
 
     Attributes:
         key: Hash of model, weights and pipeline: what the answers depend on, beside the score threshold.
@@ -52,7 +52,7 @@ class SceneModel:
         head = self.model.roi_head
         head.test_cfg = copy.deepcopy(head.test_cfg)  # set_score_thr leaves the config as it is
         self.score_thr: float = head.test_cfg.get('score_thr', 0.0)
-        # Scenes come in memory, and nothing is annotated.
+        # Images come in memory, and nothing is annotated.
         steps = [step for step in test_pipeline(cfg) if not type_name(step['type']).startswith('Load')]
         self.pipeline = Compose(steps)
         # The last part: indexes of earlier releases hold what was found in photographs as stored, lying on their side.
@@ -66,9 +66,9 @@ class SceneModel:
         self.model.roi_head.test_cfg.score_thr = below if score_thr < self.score_thr else self.score_thr
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """Find and describe the people of scenes, (H, W, 3) uint8 BGR each.
+        """Find and describe the people of images, (H, W, 3) uint8 BGR each.
 
-        Scenes of one size do not change each other's answer; smaller ones are padded to the largest, which may.
+        Images of one size do not change each other's answer; smaller ones are padded to the largest, which may.
         """
         with torch.inference_mode():
             samples = self.model.test_step(pseudo_collate([self._prepare(image) for image in images]))
@@ -99,16 +99,16 @@ class SceneModel:
         return embeddings.cpu().numpy()
 
     def _prepare(self, image: np.ndarray, **more) -> dict:
-        """What the pipeline makes of a scene."""
+        """What the pipeline makes of an image."""
         return self.pipeline(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], **more))
 
 
 class PersonSearchInferencer:
     """Detection, description and search with a trained model, in the manner of mmdet's ``DetInferencer``.
 
-    A config of a :class:`PersonSearchDistiller` is used as its plain student; no file of a teacher is needed. Scenes
-    that cannot be read are skipped and named in the result. Of a video every ``frame_stride``-th frame is a scene.
-    Scenes of one size that follow each other are run ``batch_size`` at a time, which changes no answer.
+    A config of a :class:`PersonSearchDistiller` is used as its plain student; no file of a teacher is needed. Images
+    that cannot be read are skipped and named in the result. Of a video every ``frame_stride``-th frame is an image.
+    Images of one size that follow each other are run ``batch_size`` at a time, which changes no answer.
 
     Photographs are looked at and drawn upright, turned by their EXIF orientation. All boxes, given and returned, are in
     pixels as stored, before that turn.
@@ -130,7 +130,7 @@ class PersonSearchInferencer:
         device: str | None = None,
         show_progress: bool = True,
     ) -> None:
-        self.model = SceneModel(load_config(model), weights, device)
+        self.model = SearchModel(load_config(model), weights, device)
         self.show_progress = show_progress
 
     def detect(
@@ -143,34 +143,34 @@ class PersonSearchInferencer:
         return_vis: bool = False,
         out_dir: str | os.PathLike | None = None,
     ) -> DetectionResult:
-        """Find the people of scenes.
+        """Find the people of images.
 
         Args:
             images: Image and video files, folders, patterns such as ``cam1/*.jpg``, arrays (H, W, 3) uint8 BGR; see
-                :class:`Scenes`.
-            batch_size: Scenes that are run at a time.
+                :class:`Sources`.
+            batch_size: Images that are run at a time.
             score_thr: Detections with a lower score are left out. The model is run with it where its own threshold
                 (``model.test_cfg.rcnn.score_thr``) is higher.
             frame_stride: See the class.
-            return_vis: Draw each scene with its people.
+            return_vis: Draw each image with its people.
             out_dir: Write ``results.json`` and pictures ``vis/*.jpg`` there.
 
         Raises:
-            UserError: If an input is not there, or no scene can be read.
+            UserError: If an input is not there, or no image can be read.
         """
         require_positive(batch_size=batch_size)
-        scenes, skipped, detected = Scenes(images, frame_stride), [], []
+        sources, skipped, detected = Sources(images, frame_stride), [], []
         folder = None if out_dir is None else make_folder(Path(out_dir, 'vis')).parent
         self.model.set_score_thr(score_thr)
-        for scene, image, people in self._run(self._watch(scenes), batch_size, skipped):
+        for source, image, people in self._run(self._watch(sources), batch_size, skipped):
             people = people[people.scores >= score_thr]
-            picture = picture_detections(image, people, scene.orientation) if return_vis or folder else None
+            picture = picture_detections(image, people, source.orientation) if return_vis or folder else None
             if folder:
-                name = f'{len(detected):05d}_{Path(scene.name).stem}.jpg'
+                name = f'{len(detected):05d}_{Path(source.name).stem}.jpg'
                 Image.fromarray(picture).save(folder / 'vis' / name, quality=92)
-            detected.append(Detected(scene.name, people, picture if return_vis else None))
+            detected.append(Detected(source.name, people, picture if return_vis else None))
         require_some(detected, skipped)
-        result = DetectionResult(detected, skipped, find_turned([scene.name for scene in detected]))
+        result = DetectionResult(detected, skipped, find_turned([source.name for source in detected]))
         if folder:
             result.save(folder / 'results.json')
         return result
@@ -221,11 +221,11 @@ class PersonSearchInferencer:
             gallery: Where to search; see :meth:`detect`.
             topk: Detections to return.
             min_similarity: Least similarity of the people wanted, in -1..1; it may be that there is nobody.
-            batch_size: Scenes that are run at a time.
-            score_thr: Detections with a lower score take no part. Scenes that the index has from a run with a higher
+            batch_size: Images that are run at a time.
+            score_thr: Detections with a lower score take no part. Images that the index has from a run with a higher
                 threshold are run again.
             frame_stride: See the class.
-            index: What is known of scenes already, from :meth:`open_index`; by default that of ``out_dir``.
+            index: What is known of images already, from :meth:`open_index`; by default that of ``out_dir``.
             return_vis: Draw the ranking.
             out_dir: Write ``results.json`` and ``ranking.png`` there.
 
@@ -240,10 +240,10 @@ class PersonSearchInferencer:
         embedding = fuse(np.concatenate([self._embed(*query) for query in shown]))
         folder = None if out_dir is None else make_folder(Path(out_dir))
         index = self.open_index(folder) if index is None else index
-        scenes, skipped = Scenes(gallery, frame_stride), []
+        sources, skipped = Sources(gallery, frame_stride), []
         index.lower_score_thr(min(self.model.score_thr, max(score_thr, 0)))
         self.model.set_score_thr(index.score_thr)
-        names = self._fill(index, scenes, [scene for scene, _, _ in shown], batch_size, skipped)
+        names = self._fill(index, sources, [source for source, _, _ in shown], batch_size, skipped)
         least = -np.inf if min_similarity is None else min_similarity
         owners, people, similarities, num_people = index.search(
             embedding, names, score_thr=score_thr, topk=topk, min_similarity=least
@@ -255,7 +255,7 @@ class PersonSearchInferencer:
             )
         rows = zip(owners, people.boxes.tolist(), people.scores.tolist(), similarities.tolist(), strict=True)
         matches = [Match(str(name), tuple(box), score, similarity) for name, box, score, similarity in rows]
-        queries = [QueryBox(scene.name, tuple(box)) for scene, _, boxes in shown for box in boxes.tolist()]
+        queries = [QueryBox(source.name, tuple(box)) for source, _, boxes in shown for box in boxes.tolist()]
         result = SearchResult(
             query=queries[0].name,
             query_box=queries[0].box,
@@ -269,16 +269,16 @@ class PersonSearchInferencer:
         )
         if return_vis or folder:
             upright = [
-                (image, upright_boxes(boxes, scene.orientation, image.shape[:2])) for scene, image, boxes in shown
+                (image, upright_boxes(boxes, source.orientation, image.shape[:2])) for source, image, boxes in shown
             ]
             image, boxes = join_queries(upright)
-            result = replace(result, picture=picture_search(image, result, scenes, boxes))
+            result = replace(result, picture=picture_search(image, result, sources, boxes))
         if folder:
             write_search(result, folder)
         return result
 
     def open_index(self, folder: str | os.PathLike | None) -> GalleryIndex:
-        """The people that this model found in scenes earlier.
+        """The people that this model found in images earlier.
 
         Args:
             folder: Where the file ``gallery_<8 digits of the model's hash>.npz`` is, or will be; None: the index is
@@ -287,61 +287,61 @@ class PersonSearchInferencer:
         path = None if folder is None else make_folder(Path(folder)) / f'gallery_{self.model.key[:8]}.npz'
         return GalleryIndex(path, self.model.key, self.model.score_thr)
 
-    def _embed(self, scene: Scene, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Describe people of a scene; their boxes (N, 4) are in pixels as stored, the image is upright."""
-        orientation, size = scene.orientation, image.shape[:2]
+    def _embed(self, source: Source, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Describe people of an image; their boxes (N, 4) are in pixels as stored, the image is upright."""
+        orientation, size = source.orientation, image.shape[:2]
         require_inside(boxes, turned_size(size, orientation))
         return self.model.embed(image, upright_boxes(boxes, orientation, size))
 
     def _fill(
-        self, index: GalleryIndex, scenes: Scenes, queries: Sequence[Scene], batch_size: int, skipped: list[Skipped]
+        self, index: GalleryIndex, sources: Sources, queries: Sequence[Source], batch_size: int, skipped: list[Skipped]
     ) -> list[str]:
-        """Run the scenes that the index lacks; returns the names of all that could be read, without the queries."""
+        """Run the images that the index lacks; returns the names of all that could be read, without the queries."""
         names, own = [], {identity(query) for query in queries}
 
-        def missing() -> Iterator[Scene]:
-            for scene in self._watch(scenes):
-                if identity(scene) not in own:
-                    names.append(scene.name)
-                    if not index.has(scene.name, scene.stamp):
-                        yield scene
+        def missing() -> Iterator[Source]:
+            for source in self._watch(sources):
+                if identity(source) not in own:
+                    names.append(source.name)
+                    if not index.has(source.name, source.stamp):
+                        yield source
 
         try:
-            for scene, _, people in self._run(missing(), batch_size, skipped):
-                index.add(scene.name, scene.stamp, people)
+            for source, _, people in self._run(missing(), batch_size, skipped):
+                index.add(source.name, source.stamp, people)
         finally:
             index.save()
         if not names:
             raise UserError('the gallery is empty: it holds nothing but the query image')
-        lost = {scene.name for scene in skipped}
+        lost = {source.name for source in skipped}
         names = [name for name in names if name not in lost]
         require_some(names, skipped)
         return names
 
     def _run(
-        self, scenes: Iterable[Scene], batch_size: int, skipped: list[Skipped]
-    ) -> Iterator[tuple[Scene, np.ndarray, Detections]]:
-        """Read scenes and find their people, in pixels as stored; those that cannot be read go to ``skipped``."""
-        for batch in batches(read_scenes(scenes, skipped), batch_size):
+        self, sources: Iterable[Source], batch_size: int, skipped: list[Skipped]
+    ) -> Iterator[tuple[Source, np.ndarray, Detections]]:
+        """Read images and find their people, in pixels as stored; those that cannot be read go to ``skipped``."""
+        for batch in batches(read_sources(sources, skipped), batch_size):
             found = self.model.detect([image for _, image in batch])
-            for (scene, image), people in zip(batch, found, strict=True):
-                boxes = stored_boxes(people.boxes, scene.orientation, image.shape[:2])
-                yield scene, image, replace(people, boxes=boxes)
+            for (source, image), people in zip(batch, found, strict=True):
+                boxes = stored_boxes(people.boxes, source.orientation, image.shape[:2])
+                yield source, image, replace(people, boxes=boxes)
 
-    def _watch(self, scenes: Scenes) -> Iterable[Scene]:
+    def _watch(self, sources: Sources) -> Iterable[Source]:
         """Show how far it is."""
-        return tqdm(scenes, total=len(scenes), unit='scene', disable=None if self.show_progress else True)
+        return tqdm(sources, total=len(sources), unit='image', disable=None if self.show_progress else True)
 
 
 def find_turned(names: Sequence[str]) -> list[Turned]:
-    """The scenes, each once, whose files have an EXIF orientation other than upright."""
+    """The images, each once, whose files have an EXIF orientation other than upright."""
     found = [Turned(name, read_orientation(name)) for name in dict.fromkeys(names)]
-    return [scene for scene in found if scene.orientation != 1]
+    return [source for source in found if source.orientation != 1]
 
 
-def identity(scene: Scene) -> tuple[str, str]:
-    """Equal for two scenes that are the same image; an array's name is its place in a list."""
-    return '' if scene.name.startswith('array ') else scene.name, scene.stamp
+def identity(source: Source) -> tuple[str, str]:
+    """Equal for two images that are the same image; an array's name is its place in a list."""
+    return '' if source.name.startswith('array ') else source.name, source.stamp
 
 
 def pair_queries(query: Input | Sequence[Input], query_bbox: np.ndarray | Sequence) -> list[tuple[Input, np.ndarray]]:

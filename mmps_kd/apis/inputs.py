@@ -1,4 +1,4 @@
-"""What an inferencer looks at: files, folders, patterns, arrays and videos, read one scene at a time."""
+"""What an inferencer looks at: files, folders, patterns, arrays and videos, read one image at a time."""
 
 import fnmatch
 import hashlib
@@ -26,7 +26,7 @@ Input = str | os.PathLike | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Source:
     """An image that has not been read yet.
 
     Attributes:
@@ -47,8 +47,8 @@ class Scene:
         return read_orientation(self.name)
 
 
-class Scenes:
-    """The scenes of some inputs, in order, each file once; they can be gone through several times.
+class Sources:
+    """The images of some inputs, in order, each file once; they can be gone through several times.
 
     A folder stands for all images and videos below it, a pattern for those that fit it (``*``, ``?``, ``[abc]``, and
     ``**`` for folders of any depth; a part that exists by its very name, such as ``[cam 2]``, stands for itself; the
@@ -83,20 +83,20 @@ class Scenes:
         frames = sum(count_frames(video, self.frame_stride) for video in videos)
         return len(self.arrays) + len(self.files) - len(videos) + frames
 
-    def __iter__(self) -> Iterator[Scene]:
+    def __iter__(self) -> Iterator[Source]:
         for name, image in self.arrays.items():
             stamp = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-            yield Scene(name, stamp, partial(np.asarray, image))
+            yield Source(name, stamp, partial(np.asarray, image))
         for file in self.files:
             video, frame = _split_frame(file)
             stamp = _stamp(video)
             if frame is not None:
-                yield Scene(file, stamp, partial(read_frame, video, frame))
+                yield Source(file, stamp, partial(read_frame, video, frame))
             elif _is_video(file):
                 for number, read in video_frames(file, self.frame_stride):
-                    yield Scene(f'{file}#{number}', stamp, read)
+                    yield Source(f'{file}#{number}', stamp, read)
             else:
-                yield Scene(file, stamp, partial(decode_upright, file))
+                yield Source(file, stamp, partial(decode_upright, file))
 
 
 def _require_image(image: np.ndarray) -> np.ndarray:
@@ -181,33 +181,33 @@ def _stamp(file: str) -> str:
     return f'{stat.st_size} bytes, {stat.st_mtime_ns} ns'
 
 
-def read_one(image: Input) -> tuple[Scene, np.ndarray]:
-    """The one scene that an input stands for, and its pixels.
+def read_one(image: Input) -> tuple[Source, np.ndarray]:
+    """The one image that an input stands for, and its pixels.
 
     Raises:
         UserError: If it stands for several, or cannot be read.
     """
-    scenes = Scenes(image)
-    if len(scenes) > 1:
-        raise UserError(f'{image} stands for {len(scenes)} images: give one, of a video a frame such as cam1.mp4#250')
-    (scene,) = scenes
-    return scene, scene.read()
+    sources = Sources(image)
+    if len(sources) > 1:
+        raise UserError(f'{image} stands for {len(sources)} images: give one, of a video a frame such as cam1.mp4#250')
+    (source,) = sources
+    return source, source.read()
 
 
-def read_scenes(scenes: Iterable[Scene], skipped: list[Skipped]) -> Iterator[tuple[Scene, np.ndarray]]:
-    """Read scenes, (H, W, 3) uint8 BGR each; those that cannot be read are added to ``skipped``."""
-    for scene in scenes:
+def read_sources(sources: Iterable[Source], skipped: list[Skipped]) -> Iterator[tuple[Source, np.ndarray]]:
+    """Read images, (H, W, 3) uint8 BGR each; those that cannot be read are added to ``skipped``."""
+    for source in sources:
         try:
-            image = scene.read()
+            image = source.read()
         except DamagedImageError as error:
-            skipped.append(Skipped(scene.name, str(error)))
+            skipped.append(Skipped(source.name, str(error)))
         else:
-            yield scene, image
+            yield source, image
 
 
-def batches(scenes: Iterable[tuple[Scene, np.ndarray]], size: int) -> Iterator[list[tuple[Scene, np.ndarray]]]:
-    """Join up to ``size`` scenes of one shape that follow each other."""
-    for _, alike in groupby(scenes, lambda scene: scene[1].shape):
+def batches(sources: Iterable[tuple[Source, np.ndarray]], size: int) -> Iterator[list[tuple[Source, np.ndarray]]]:
+    """Join up to ``size`` images of one shape that follow each other."""
+    for _, alike in groupby(sources, lambda source: source[1].shape):
         while batch := list(islice(alike, size)):
             yield batch
 

@@ -11,17 +11,17 @@ from mmps_kd.datasets.image_files import read_orientation, upright_boxes
 from mmps_kd.gallery import Detections
 from mmps_kd.visualization import RankingPicture, draw_detections, draw_ranking
 
-from .inputs import Scenes
+from .inputs import Sources
 from .results import SearchResult
 
 
 def picture_detections(image: np.ndarray, people: Detections, orientation: int = 1) -> np.ndarray:
-    """Draw a scene with its people.
+    """Draw an image with its people.
 
     Args:
         image: (H, W, 3) uint8 BGR, upright.
         people: Their boxes in pixels as stored.
-        orientation: EXIF orientation of the scene.
+        orientation: EXIF orientation of the image.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -31,24 +31,24 @@ def picture_detections(image: np.ndarray, people: Detections, orientation: int =
     return draw_detections(to_rgb(image), found, None)
 
 
-def picture_search(query: np.ndarray, result: SearchResult, gallery: Scenes, query_boxes: np.ndarray) -> np.ndarray:
+def picture_search(query: np.ndarray, result: SearchResult, gallery: Sources, query_boxes: np.ndarray) -> np.ndarray:
     """Draw a query and its matches.
 
     Args:
         query: (H, W, 3) uint8 BGR, upright; of several images as :func:`join_queries` joins them.
         result: What was found.
-        gallery: Where; the scenes that are shown are read again.
+        gallery: Where; the images that are shown are read again.
         query_boxes: (N, 4) x1, y1, x2, y2 in pixels of ``query``.
 
     Returns:
         (H', W', 3) uint8 RGB.
     """
     shown = {match.name for match in result.matches}
-    images = {scene.name: to_rgb(scene.read()) for scene in gallery if scene.name in shown}
+    images = {source.name: to_rgb(source.read()) for source in gallery if source.name in shown}
     title = Path(result.query).name
     if result.queries:
         title += f' ({len(result.queries)} boxes of one person)'
-    title += f': the {len(result.matches)} most similar of {result.num_people} people in {result.num_scenes} scenes'
+    title += f': the {len(result.matches)} most similar of {result.num_people} people in {result.num_scenes} images'
     if result.min_similarity is not None:
         title += f', similarity at least {result.min_similarity:g}'
     ranked = [
@@ -59,7 +59,7 @@ def picture_search(query: np.ndarray, result: SearchResult, gallery: Scenes, que
 
 
 def _in_picture(box: Sequence[float], name: str, image: np.ndarray) -> np.ndarray:
-    """A box (4,) in pixels of a scene as stored, in those of its upright image."""
+    """A box (4,) in pixels of an image as stored, in those of its upright image."""
     return upright_boxes(np.array([box]), read_orientation(name), image.shape[:2])[0]
 
 

@@ -14,10 +14,10 @@ from mmps_kd.gallery import Detections
 
 @dataclass(frozen=True)
 class Skipped:
-    """A scene that could not be read.
+    """An image that could not be read.
 
     Attributes:
-        name: As :class:`Scene` names it.
+        name: As :class:`Source` names it.
         reason: One line.
     """
 
@@ -30,7 +30,7 @@ class Turned:
     """An image file that was looked at upright, though its pixels are stored otherwise; its boxes are as stored.
 
     Attributes:
-        name: As :class:`Scene` names it.
+        name: As :class:`Source` names it.
         orientation: EXIF orientation, 2..8.
     """
 
@@ -60,10 +60,10 @@ class JSONResult:
 
 @dataclass(frozen=True, eq=False)
 class Detected(JSONResult):
-    """The people of one scene.
+    """The people of one image.
 
     Attributes:
-        name: As :class:`Scene` names it.
+        name: As :class:`Source` names it.
         people: Boxes in pixels as stored, scores, embeddings.
         picture: (H', W', 3) uint8 RGB; None if it was not asked for.
     """
@@ -79,7 +79,7 @@ class Detected(JSONResult):
 
 @dataclass(frozen=True, eq=False)
 class DetectionResult(JSONResult):
-    """The people of several scenes.
+    """The people of several images.
 
     Attributes:
         scenes: In the order of the inputs.
@@ -105,7 +105,7 @@ class Match:
     """A person of the gallery.
 
     Attributes:
-        name: Scene, as :class:`Scene` names it.
+        name: Image, as :class:`Source` names it.
         box: x1, y1, x2, y2 in pixels as stored.
         score: Of the detection, in 0..1.
         similarity: Dot product of the embeddings, in -1..1.
@@ -122,7 +122,7 @@ class QueryBox:
     """A box that shows the person of a query.
 
     Attributes:
-        name: Image, as :class:`Scene` names it.
+        name: Image, as :class:`Source` names it.
         box: x1, y1, x2, y2 in its pixels.
     """
 
@@ -135,12 +135,12 @@ class SearchResult(JSONResult):
     """The people of a gallery that are most similar to a query.
 
     Attributes:
-        query: Scene of the query, of several boxes that of the first.
+        query: Image of the query, of several boxes that of the first.
         query_box: x1, y1, x2, y2 in its pixels.
         matches: Most similar first; empty if nobody is similar enough.
-        num_scenes: Scenes searched.
+        num_scenes: Images searched.
         num_people: Detections found in them.
-        skipped: Scenes that could not be read.
+        skipped: Images that could not be read.
         picture: (H', W', 3) uint8 RGB, see :func:`draw_ranking`; None if it was not asked for.
         queries: All boxes that show the person, if there are several; otherwise empty.
         min_similarity: Least similarity of a match; None if there was no limit.

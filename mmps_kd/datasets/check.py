@@ -16,7 +16,7 @@ from mmps_kd.errors import UserError
 from mmps_kd.structures import Annotations, SearchProtocol, near_files
 
 from .cuhk_sysu import gallery_sizes_in, read_pool, read_train
-from .image_files import DamagedImageError, decode_scene, read_orientation, read_sizes
+from .image_files import DamagedImageError, decode_image, read_orientation, read_sizes
 
 IMAGES, IDENTITIES, QUERIES = 'images', 'identities', 'queries'
 TURNED = 'EXIF says to turn it: read as stored'
@@ -198,7 +198,7 @@ def _check_files(
 def check_image(split: str, folder: Path, name: str) -> tuple[Finding, ...]:
     """All findings about one image file."""
     try:
-        decode_scene(folder / name)
+        decode_image(folder / name)
         return tuple(Finding(split, what, name, detail, False) for what, detail in _find_conversions(folder / name))
     except DamagedImageError as error:
         return (Finding(split, 'damaged image', name, str(error)),)

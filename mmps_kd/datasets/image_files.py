@@ -69,10 +69,10 @@ def stored_size(path: str | os.PathLike) -> tuple[int, int]:
                 return image.tag_v2[257], image.tag_v2[256]
             return image.height, image.width
     except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
-        return decode_scene(path).shape[:2]  # OpenCV knows formats that Pillow does not
+        return decode_image(path).shape[:2]  # OpenCV knows formats that Pillow does not
 
 
-def decode_scene(path: str | os.PathLike) -> np.ndarray:
+def decode_image(path: str | os.PathLike) -> np.ndarray:
     """Decode an image as training sees it: (H, W, 3) uint8, BGR, the first frame of several.
 
     Pixels are as stored: the EXIF orientation is not applied.
@@ -95,8 +95,8 @@ def decode_scene(path: str | os.PathLike) -> np.ndarray:
 
 
 def decode_upright(path: str | os.PathLike) -> np.ndarray:
-    """Decode an image as a viewer shows it: as :func:`decode_scene`, and turned by its EXIF orientation."""
-    return turn_upright(decode_scene(path), read_orientation(path))
+    """Decode an image as a viewer shows it: as :func:`decode_image`, and turned by its EXIF orientation."""
+    return turn_upright(decode_image(path), read_orientation(path))
 
 
 def read_orientation(path: str | os.PathLike) -> int:

@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 
 from mmps_kd.errors import UserError
 
-from .image_files import decode_scene
+from .image_files import decode_image
 
 META_KEYS = (
     'img_id',
@@ -40,7 +40,7 @@ class LoadScene(BaseTransform):
         Raises:
             DamagedImageError: If the file cannot be decoded.
         """
-        image = decode_scene(results['img_path'])
+        image = decode_image(results['img_path'])
         return {**results, 'img': image, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}
 
 

@@ -1,4 +1,4 @@
-"""Inputs become scenes."""
+"""Inputs become images."""
 
 import os
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mmps_kd.apis.inputs import Scenes
+from mmps_kd.apis.inputs import Sources
 from mmps_kd.errors import UserError
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def values(inputs):
-    return [int(scene.read()[0, 0, 0]) for scene in Scenes(inputs)]
+    return [int(source.read()[0, 0, 0]) for source in Sources(inputs)]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def cameras(tmp_path):
 
 
 def names_of(inputs, folder):
-    return [scene.name.removeprefix(f'{folder}/') for scene in Scenes(inputs)]
+    return [source.name.removeprefix(f'{folder}/') for source in Sources(inputs)]
 
 
 ALL = ['z.png', '[cam 2]/a.png', '[cam 2]/day 1/a.PNG', 'c/a.png', 'cam1/B.JPG', 'cam1/a.png', 'm/a.png']
@@ -81,7 +81,7 @@ def test_each_folder_is_entered_once_whatever_links_lead_to_it(cameras, tmp_path
 def test_patterns(cameras, pattern, expected):
     if not expected:
         with pytest.raises(UserError, match='no image or video that fits it as a pattern'):
-            Scenes(f'{cameras}/{pattern}')
+            Sources(f'{cameras}/{pattern}')
     else:
         assert names_of(f'{cameras}/{pattern}', cameras) == expected
 
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_read_is_named(cameras, monkeypatch):
 
     monkeypatch.setattr(os, 'listdir', refuse)
     with pytest.raises(UserError, match='g/cam1 cannot be read: Permission denied'):
-        Scenes(cameras)
+        Sources(cameras)
 
 
 def test_videos_below_a_folder_are_inputs(cameras):
@@ -119,24 +119,24 @@ def test_photographs_are_read_upright(tmp_path, orientation):
     exif[0x0112] = orientation
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
-    (scene,) = Scenes(tmp_path / 'a.png')
+    (source,) = Sources(tmp_path / 'a.png')
     upright = ImageOps.exif_transpose(Image.open(tmp_path / 'a.png'))
-    assert np.array_equal(scene.read()[..., ::-1], upright)
-    assert scene.orientation == orientation
-    assert [scene.orientation for scene in Scenes(pixels)] == [1]
+    assert np.array_equal(source.read()[..., ::-1], upright)
+    assert source.orientation == orientation
+    assert [source.orientation for source in Sources(pixels)] == [1]
 
 
 def test_a_folder_stands_for_its_images_by_name(folder):
-    assert [scene.name for scene in Scenes(folder)] == [f'{folder}/{name}' for name in ('a.png', 'b.png', 'c.bmp')]
+    assert [source.name for source in Sources(folder)] == [f'{folder}/{name}' for name in ('a.png', 'b.png', 'c.bmp')]
     assert values(str(folder)) == [10, 20, 30]
-    assert len(Scenes(folder)) == 3
+    assert len(Sources(folder)) == 3
 
 
 def test_patterns_files_and_arrays(folder):
     assert values(f'{folder}/*.png') == [10, 20]
     assert values([folder / 'c.bmp', f'{folder}/[a-b].png']) == [30, 10, 20]
     assert values(picture(7)) == [7]
-    assert [scene.name for scene in Scenes([picture(7), folder / 'a.png', picture(8)])] == [
+    assert [source.name for source in Sources([picture(7), folder / 'a.png', picture(8)])] == [
         'array 0',
         'array 2',
         f'{folder}/a.png',
@@ -149,28 +149,28 @@ def test_each_file_once(folder):
 
 def test_relative_paths_get_absolute_names(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert [scene.name for scene in Scenes('a.png')] == [f'{folder}/a.png']
+    assert [source.name for source in Sources('a.png')] == [f'{folder}/a.png']
 
 
 def test_pixels_are_blue_green_red_as_stored(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / 'a.png'), image)
-    (scene,) = Scenes(tmp_path / 'a.png')
-    assert np.array_equal(scene.read(), image)
+    (source,) = Sources(tmp_path / 'a.png')
+    assert np.array_equal(source.read(), image)
 
 
 def test_scenes_can_be_gone_through_again(folder):
-    scenes = Scenes(folder)
-    assert [scene.stamp for scene in scenes] == [scene.stamp for scene in scenes]
+    sources = Sources(folder)
+    assert [source.stamp for source in sources] == [source.stamp for source in sources]
 
 
 def test_the_stamp_tells_of_a_change(folder):
     path = folder / 'a.png'
-    (before,) = Scenes(path)
+    (before,) = Sources(path)
     os.utime(path, ns=(0, 0))
-    (after,) = Scenes(path)
+    (after,) = Sources(path)
     assert before.stamp != after.stamp
-    (one,), (two,), (again,) = Scenes(picture(1)), Scenes(picture(2)), Scenes(picture(1))
+    (one,), (two,), (again,) = Sources(picture(1)), Sources(picture(2)), Sources(picture(1))
     assert one.stamp == again.stamp != two.stamp
 
 
@@ -188,9 +188,9 @@ def test_the_stamp_tells_of_a_change(folder):
 def test_inputs_that_are_nothing(folder, monkeypatch, inputs, message):
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match=message):
-        Scenes(inputs)
+        Sources(inputs)
 
 
 def test_stride_below_one(folder):
     with pytest.raises(UserError, match='frame_stride must be at least 1, not 0'):
-        Scenes(folder, 0)
+        Sources(folder, 0)

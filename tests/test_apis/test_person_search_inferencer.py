@@ -10,7 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmps_kd.apis import PersonSearchInferencer, Skipped, read_match
-from mmps_kd.datasets.image_files import DamagedImageError, decode_scene
+from mmps_kd.datasets.image_files import DamagedImageError, decode_image
 from mmps_kd.errors import UserError
 
 
@@ -47,8 +47,8 @@ BOX = [40, 60, 90, 200]
 def test_detect(inferencer, gallery, calls, tmp_path):
     result = inferencer.detect(gallery, batch_size=3, score_thr=0, return_vis=True, out_dir=tmp_path / 'out')
     assert calls == [3, 1]
-    assert [scene.name for scene in result.scenes] == sorted(map(str, gallery.iterdir()))
-    assert [len(scene.people) for scene in result.scenes] == [3] * 4
+    assert [source.name for source in result.scenes] == sorted(map(str, gallery.iterdir()))
+    assert [len(source.people) for source in result.scenes] == [3] * 4
     assert result.skipped == []
     written = json.loads((tmp_path / 'out/results.json').read_text())
     assert written == result.to_dict()
@@ -60,15 +60,15 @@ def test_detect(inferencer, gallery, calls, tmp_path):
 
 def test_detect_leaves_low_scores_out(inferencer, gallery):
     scores = inferencer.detect(first(gallery), score_thr=0).scenes[0].people.scores
-    (scene,) = inferencer.detect(first(gallery), score_thr=float(scores[1])).scenes
-    assert scene.people.scores.tolist() == scores[:2].tolist()
-    assert scene.picture is None
+    (source,) = inferencer.detect(first(gallery), score_thr=float(scores[1])).scenes
+    assert source.people.scores.tolist() == scores[:2].tolist()
+    assert source.picture is None
 
 
 def test_embed_takes_files_and_arrays(inferencer, gallery):
     by_file = inferencer.embed(first(gallery), [BOX, [0, 0, 50, 100]])
     assert by_file.shape == (2, 16)
-    assert np.array_equal(inferencer.embed(decode_scene(first(gallery)), BOX), inferencer.embed(first(gallery), BOX))
+    assert np.array_equal(inferencer.embed(decode_image(first(gallery)), BOX), inferencer.embed(first(gallery), BOX))
     assert inferencer.embed(str(first(gallery)), BOX) == pytest.approx(by_file[:1], abs=1e-5)
 
 
@@ -98,7 +98,7 @@ OTHER = [0, 0, 50, 100]
 def expected_ranking(inferencer, query, gallery, topk):
     """Names and similarities, the slow way."""
     found = inferencer.detect(gallery, score_thr=0).scenes
-    rows = [(scene.name, float(row @ query)) for scene in found for row in scene.people.embeddings]
+    rows = [(source.name, float(row @ query)) for source in found for row in source.people.embeddings]
     return sorted(rows, key=lambda row: -row[1])[:topk]
 
 
@@ -174,12 +174,12 @@ def test_a_match_is_the_next_query(inferencer, gallery, tmp_path):
 def test_a_frame_is_named_as_results_name_it(inferencer, gallery, tmp_path):
     """As a query, which is not searched itself, and wherever an image is taken."""
     video = str(tmp_path / 'cam.avi')
-    images = [decode_scene(path) for path in sorted(gallery.iterdir())]
+    images = [decode_image(path) for path in sorted(gallery.iterdir())]
     writer = cv2.VideoWriter(video, cv2.VideoWriter_fourcc(*'MJPG'), 10, images[0].shape[1::-1])
     for image in images:
         writer.write(cv2.resize(image, images[0].shape[1::-1]))
     writer.release()
-    frames = {scene.name: scene.people for scene in inferencer.detect(video, score_thr=0).scenes}
+    frames = {source.name: source.people for source in inferencer.detect(video, score_thr=0).scenes}
     name, people = f'{video}#2', frames[f'{video}#2']
     result = inferencer.search(name, people.boxes[0], video, topk=20, score_thr=0)
     assert result.query == name
@@ -194,7 +194,7 @@ def test_a_frame_is_named_as_results_name_it(inferencer, gallery, tmp_path):
 
 
 def test_arrays_are_searched_like_files(inferencer, gallery):
-    images = [decode_scene(path) for path in sorted(gallery.iterdir())]
+    images = [decode_image(path) for path in sorted(gallery.iterdir())]
     by_file = inferencer.search(first(gallery), BOX, gallery, topk=3, score_thr=0)
     by_array = inferencer.search(images[0], BOX, images, topk=3, score_thr=0)
     assert [match.box for match in by_array.matches] == [match.box for match in by_file.matches]
@@ -205,7 +205,7 @@ def test_arrays_are_searched_like_files(inferencer, gallery):
 
 def test_a_second_search_runs_new_and_changed_scenes_alone(inferencer, gallery, calls, tmp_path):
     out = tmp_path / 'out'
-    query = decode_scene(first(gallery))
+    query = decode_image(first(gallery))
     before = inferencer.search(query, BOX, gallery, score_thr=0, out_dir=out)
     assert sum(calls) == 4
     assert inferencer.search(query, BOX, gallery, score_thr=0, out_dir=out).to_dict() == before.to_dict()
@@ -262,7 +262,7 @@ def test_an_interruption_loses_nothing(inferencer, gallery, monkeypatch, calls, 
             raise KeyboardInterrupt
         return detect(images)
 
-    query = decode_scene(first(gallery))
+    query = decode_image(first(gallery))
     with monkeypatch.context() as patch:
         patch.setattr(inferencer.model, 'detect', stop_at_the_third)
         with pytest.raises(KeyboardInterrupt):
@@ -305,7 +305,7 @@ def test_detect_runs_the_model_with_a_lower_threshold(inferencer, strict, galler
 
 
 def test_search_runs_scenes_again_for_a_lower_threshold(inferencer, strict, gallery, tmp_path):
-    query, runs, detect = decode_scene(first(gallery)), [], strict.model.detect
+    query, runs, detect = decode_image(first(gallery)), [], strict.model.detect
     strict.model.detect = lambda images: (runs.append(len(images)), detect(images))[1]
     with pytest.raises(UserError, match=r'nobody was found with a score of at least 0\.99'):
         strict.search(query, BOX, gallery, score_thr=0.99, out_dir=tmp_path)
@@ -315,7 +315,7 @@ def test_search_runs_scenes_again_for_a_lower_threshold(inferencer, strict, gall
     assert (len(index), index.score_thr) == (4, 0.99)
     assert strict.search(query, BOX, gallery, score_thr=0, index=index).to_dict() == expected.to_dict()
     assert sum(runs) == 8
-    # What was found with the lower threshold serves the higher one, and new scenes are run with the lower one.
+    # What was found with the lower threshold serves the higher one, and new images are run with the lower one.
     shutil.copy(first(gallery), gallery / 'new.jpg')
     with pytest.raises(UserError, match='nobody was found'):
         strict.search(query, BOX, gallery, out_dir=tmp_path, score_thr=0.99)
@@ -359,7 +359,7 @@ def stored_box(box, orientation, height, width):
 @pytest.fixture
 def photographs(gallery, tmp_path):
     """One image as eight cameras may store it; the folder, and the upright image (H, W, 3) in BGR."""
-    upright = decode_scene(first(gallery))
+    upright = decode_image(first(gallery))
     folder = tmp_path / 'photographs'
     folder.mkdir()
     for orientation, unturn in UNTURN.items():
@@ -375,13 +375,13 @@ def test_photographs_are_looked_at_upright_and_boxes_are_as_stored(inferencer, p
     (expected,) = inferencer.detect(upright, score_thr=0, return_vis=True).scenes
     found = inferencer.detect(folder, score_thr=0, batch_size=8, return_vis=True, out_dir=tmp_path / 'out')
     (given,) = inferencer.embed(upright, BOX)
-    for orientation, scene in enumerate(found.scenes, start=1):
+    for orientation, source in enumerate(found.scenes, start=1):
         boxes = [stored_box(box, orientation, *size) for box in expected.people.boxes]
-        assert scene.people.boxes == pytest.approx(np.array(boxes), abs=1e-2)
-        assert scene.people.embeddings == pytest.approx(expected.people.embeddings, abs=1e-4)
-        (described,) = inferencer.embed(scene.name, stored_box(BOX, orientation, *size))
+        assert source.people.boxes == pytest.approx(np.array(boxes), abs=1e-2)
+        assert source.people.embeddings == pytest.approx(expected.people.embeddings, abs=1e-4)
+        (described,) = inferencer.embed(source.name, stored_box(BOX, orientation, *size))
         assert described == pytest.approx(given, abs=1e-4)
-        assert np.abs(scene.picture.astype(int) - expected.picture).mean() < 0.5
+        assert np.abs(source.picture.astype(int) - expected.picture).mean() < 0.5
     written = json.loads((tmp_path / 'out/results.json').read_text())
     assert written['boxes'].startswith('in pixels as stored')
     assert written['turned'] == [dict(name=f'{folder}/{i}.png', orientation=i) for i in range(2, 9)]

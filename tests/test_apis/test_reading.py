@@ -3,33 +3,33 @@
 import numpy as np
 import pytest
 
-from mmps_kd.apis.inputs import Scene, batches, read_one, read_scenes, require_some
+from mmps_kd.apis.inputs import Source, batches, read_one, read_sources, require_some
 from mmps_kd.apis.results import Skipped
 from mmps_kd.datasets.image_files import DamagedImageError
 from mmps_kd.errors import UserError
 
 
-def scene(name, shape=(2, 2, 3)):
-    return Scene(name, '', lambda: np.zeros(shape, dtype=np.uint8))
+def source(name, shape=(2, 2, 3)):
+    return Source(name, '', lambda: np.zeros(shape, dtype=np.uint8))
 
 
 def damaged(name):
     def read():
         raise DamagedImageError(f'{name} is damaged')
 
-    return Scene(name, '', read)
+    return Source(name, '', read)
 
 
 def test_what_cannot_be_read_is_set_aside_and_named():
     skipped = []
-    read = list(read_scenes([scene('a'), damaged('b'), scene('c')], skipped))
+    read = list(read_sources([source('a'), damaged('b'), source('c')], skipped))
     assert [item.name for item, _ in read] == ['a', 'c']
     assert skipped == [Skipped('b', 'b is damaged')]
 
 
 def test_only_neighbours_of_one_shape_share_a_batch():
     shapes = [(2, 2, 3)] * 3 + [(2, 4, 3)] + [(2, 2, 3)] * 2
-    read = read_scenes([scene(str(i), shape) for i, shape in enumerate(shapes)], [])
+    read = read_sources([source(str(i), shape) for i, shape in enumerate(shapes)], [])
     joined = [[item.name for item, _ in batch] for batch in batches(read, 2)]
     assert joined == [['0', '1'], ['2'], ['3'], ['4', '5']]
 

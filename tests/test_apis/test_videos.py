@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmps_kd.apis.inputs import Scenes, count_frames, video_frames
+from mmps_kd.apis.inputs import Sources, count_frames, video_frames
 from mmps_kd.datasets.image_files import DamagedImageError
 
 NUM_FRAMES = 11
@@ -47,7 +47,7 @@ def test_frames_can_be_left_out(video):
 
 
 def test_names(video):
-    assert [scene.name for scene in Scenes(video, 5)] == [f'{video}#0', f'{video}#5', f'{video}#10']
+    assert [source.name for source in Sources(video, 5)] == [f'{video}#0', f'{video}#5', f'{video}#10']
 
 
 def test_a_video_that_ends_early_says_so_after_its_last_frame(short):

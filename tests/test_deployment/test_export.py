@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mmps_kd.apis import PersonSearchInferencer
-from mmps_kd.apis.inferencer import SceneModel
+from mmps_kd.apis.inferencer import SearchModel
 from mmps_kd.apis.init_model import load_config
 from mmps_kd.deployment import export_program, write_onnx
 from mmps_kd.errors import UserError
@@ -109,10 +109,10 @@ def test_onnx_that_finds_nobody(config, spread_model, noise, tmp_path):
 @pytest.mark.slow
 def test_onnx_agrees_with_the_inferencer(search_files, tiny_cuhk_sysu, tmp_path):
     config, checkpoint = search_files
-    scenes = SceneModel(load_config(config), checkpoint, 'cpu')
-    write_onnx(export_program(scenes.model), tmp_path / 'model.onnx')
+    sources = SearchModel(load_config(config), checkpoint, 'cpu')
+    write_onnx(export_program(sources.model), tmp_path / 'model.onnx')
     image = cv2.imread(str(next((tiny_cuhk_sysu / 'Image/SSM').iterdir())))
-    (expected,) = scenes.detect([image])
+    (expected,) = sources.detect([image])
     height, width = image.shape[:2]
     scale = min(400 / max(height, width), 300 / min(height, width))
     resized = cv2.resize(image, (int(width * scale + 0.5), int(height * scale + 0.5)))

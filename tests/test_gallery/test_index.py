@@ -1,4 +1,4 @@
-"""What is kept of a gallery's scenes."""
+"""What is kept of a gallery's images."""
 
 import multiprocessing
 from pathlib import Path
@@ -272,7 +272,7 @@ def test_another_model_finds_nothing(path):
 
 
 def test_it_is_saved_now_and_then_without_being_asked(path):
-    """The first time after FEWEST scenes; then ever further apart, so that the writes stay few."""
+    """The first time after FEWEST images; then ever further apart, so that the writes stay few."""
     index, writes = GalleryIndex(path, 'model'), []
     index.save = lambda: (writes.append(len(index)), GalleryIndex.save(index))
     for number in range(2000):

@@ -10,7 +10,7 @@ QUERY = np.array([1, 0], dtype=np.float32)
 
 @pytest.fixture
 def index():
-    """Scene b is empty; the most similar person, in c, has a low score; scene d is not searched."""
+    """Scene b is empty; the most similar person, in c, has a low score; image d is not searched."""
     index = GalleryIndex(None, '')
     for name, scores, similarities in (
         ('a', [0.9, 0.5], [0.25, 0.75]),

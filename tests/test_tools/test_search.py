@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mmps_kd.apis import PersonSearchInferencer
-from mmps_kd.apis.inferencer import SceneModel
-from mmps_kd.datasets.image_files import decode_scene
+from mmps_kd.apis.inferencer import SearchModel
+from mmps_kd.datasets.image_files import decode_image
 from mmps_kd.evaluation.functional import load_results
 
 BOX = ['40', '60', '90', '200']
@@ -45,7 +45,7 @@ def search(repo_root, search_files, query, gallery, tmp_path):
     tool, log, count = str(repo_root / 'tools/search.py'), tmp_path / 'log', tmp_path / 'calls'
 
     def call(out, stop_at, number):
-        detect = SceneModel.detect
+        detect = SearchModel.detect
 
         def counted(model, images):
             with open(count, 'a') as file:
@@ -54,7 +54,7 @@ def search(repo_root, search_files, query, gallery, tmp_path):
                 os.kill(os.getpid(), number)
             return detect(model, images)
 
-        SceneModel.detect = counted
+        SearchModel.detect = counted
         # As in a job that a script started in the background.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stdout = sys.stderr = open(log, 'w', buffering=1)  # noqa: SIM115  for the rest of the process
@@ -80,7 +80,7 @@ def test_a_signal_loses_nothing(search, tmp_path, number):
     assert (code, calls) == (128 + number, 8)
     assert 'Traceback' not in output
     (index,) = out.iterdir()
-    assert output.splitlines()[-1] == f'{index} keeps 7 scenes: the same command goes on from there'
+    assert output.splitlines()[-1] == f'{index} keeps 7 images: the same command goes on from there'
     code, output, calls = search(out)
     assert (code, calls) == (0, 5)
     assert (out / 'results.json').read_text() == (straight / 'results.json').read_text()
@@ -97,10 +97,10 @@ def test_what_is_printed_and_written(search, gallery, tmp_path):
     assert lines[0].startswith('  1  similarity ')
     assert lines[0].endswith(best['name'])
     assert lines[10:12] == [
-        'skipped 1 of 13 scenes:',
+        'skipped 1 of 13 images:',
         f'  {gallery}/s0.jpg cannot be read as an image: it is empty',
     ]
-    assert lines[12] == f'{tmp_path}/out/ranking.png: 36 people in 12 scenes searched'
+    assert lines[12] == f'{tmp_path}/out/ranking.png: 36 people in 12 images searched'
     assert Image.open(tmp_path / 'out/ranking.png').width > 1000
 
 
@@ -246,11 +246,11 @@ def test_embeddings_are_those_of_the_test_tool(repo_root, search_files, tiny_cuh
     images = tiny_cuhk_sysu / 'Image/SSM'
     inferencer = PersonSearchInferencer(*search_files, device='cpu', show_progress=False)
     found = inferencer.detect([images / name for name in tested.image_names], score_thr=0).scenes
-    assert [len(scene.people) for scene in found] == tested.num_dets.tolist()
+    assert [len(source.people) for source in found] == tested.num_dets.tolist()
     assert np.concatenate([s.people.boxes for s in found]) == pytest.approx(tested.boxes[:, :4], abs=1e-3)
     assert np.concatenate([s.people.scores for s in found]) == pytest.approx(tested.boxes[:, 4], abs=1e-5)
     assert np.concatenate([s.people.embeddings for s in found]) == pytest.approx(tested.embeddings, abs=1e-4)
     queries = zip(tested.query_images, tested.query_boxes, strict=True)
-    given = [inferencer.embed(decode_scene(images / name), box) for name, box in queries]
+    given = [inferencer.embed(decode_image(images / name), box) for name, box in queries]
     assert np.concatenate(given) == pytest.approx(tested.query_embeddings, abs=1e-4)
     assert np.ptp(tested.query_embeddings, axis=0).max() > 0.01, 'embeddings that are all alike would show nothing'

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.config import DictAction
 
-from mmps_kd.apis.inferencer import SceneModel
+from mmps_kd.apis.inferencer import SearchModel
 from mmps_kd.apis.init_model import load_config
-from mmps_kd.apis.inputs import Scenes
+from mmps_kd.apis.inputs import Sources
 from mmps_kd.errors import run_tool
 
 
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(model: SceneModel, batches: list[list[np.ndarray]], num_warmup: int) -> tuple[np.ndarray, int]:
+def measure(model: SearchModel, batches: list[list[np.ndarray]], num_warmup: int) -> tuple[np.ndarray, int]:
     """Run batches of images, resizing and preparation included.
 
     Returns:
@@ -46,7 +46,7 @@ def measure(model: SceneModel, batches: list[list[np.ndarray]], num_warmup: int)
         # Answers are on the CPU: a GPU has finished.
         found = model.detect(batch)
         seconds.append(time.perf_counter() - start)
-        people += sum(len(scene.boxes) for scene in found)
+        people += sum(len(source.boxes) for source in found)
     return np.array(seconds), people
 
 
@@ -62,9 +62,9 @@ def main() -> None:
     """Measure."""
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    model = SceneModel(cfg, args.checkpoint, args.device)
-    scenes = [scene.read() for scene in itertools.islice(Scenes(args.images), args.num_images)]
-    images = list(itertools.islice(itertools.cycle(scenes), args.num_images))
+    model = SearchModel(cfg, args.checkpoint, args.device)
+    sources = [source.read() for source in itertools.islice(Sources(args.images), args.num_images)]
+    images = list(itertools.islice(itertools.cycle(sources), args.num_images))
     batches = [images[i : i + args.batch_size] for i in range(0, len(images), args.batch_size)]
     seconds, people = measure(model, batches, args.num_warmup)
     median, p95, p99 = np.percentile(1000 * seconds, [50, 95, 99])

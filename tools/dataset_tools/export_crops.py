@@ -16,7 +16,7 @@ from mmps_kd.apis.init_model import load_config
 from mmps_kd.apis.lut import build_train_set, images_with_identities
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.dataset_wrappers import check_data_sets
-from mmps_kd.datasets.image_files import decode_scene, read_orientation, turn_upright
+from mmps_kd.datasets.image_files import decode_image, read_orientation, turn_upright
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.structures import UNLABELLED
 
@@ -49,7 +49,7 @@ def write_crops(dataset: BasePersonSearchDataset, out: Path) -> Iterator[list]:
     identities = dataset.metainfo['identities']
     for i in tqdm(images_with_identities(dataset), desc='cropping', unit='image', disable=None):
         info = dataset.get_data_info(i)
-        image, orientation = decode_scene(info['img_path']), read_orientation(info['img_path'])
+        image, orientation = decode_image(info['img_path']), read_orientation(info['img_path'])
         stem = Path(info['img_name']).with_suffix('').as_posix().replace('/', '_')
         for k, person in enumerate(info['instances']):
             if person['pid'] == UNLABELLED:

@@ -1,4 +1,4 @@
-"""Whether distillation is working: gradients of the losses and gaps to the teachers, while training."""
+"""Gradient norms of the losses and student-teacher distances, logged while training."""
 
 import math
 
@@ -21,7 +21,7 @@ class DistillationDiagnosticsHook(Hook):
       RoI head share; ``<loss>`` as logged: ``student/loss_oim``, ``distill/loss_rpn.cls``.
     - ``diagnostics/share_<loss>``: what part of the sum of these norms a distillation loss has.
     - ``diagnostics/gap_<name>``: the distance to the teacher at each place, and of the labelled embeddings to the
-      teacher's table (``lut``), see ``gap`` of the classes in ``mmps_kd.models.distillers.terms``.
+      teacher's table (``lut``), see ``distance`` of the classes in ``mmps_kd.models.distillers.terms``.
 
     The measurement belongs to the iteration's own forward pass and changes nothing in training. In a distributed run
     every rank measures its own part of the batch, and the main one's values are logged. Values that are not finite
@@ -84,7 +84,7 @@ def _scalars(diagnostics: Diagnostics) -> dict[str, float]:
     total = sum(norms.values())
     values = {f'grad_{name}': norm for name, norm in norms.items()}
     values.update({f'share_{name}': norm / total for name, norm in norms.items() if name.startswith('distill/')})
-    values.update({f'gap_{name}': gap for name, gap in diagnostics.gaps.items()})
+    values.update({f'gap_{name}': distance for name, distance in diagnostics.distances.items()})
     scalars = {f'diagnostics/{name}': value.item() for name, value in values.items()}
     return {name: value for name, value in scalars.items() if math.isfinite(value)}
 

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
-from mmps_kd.datasets.image_files import decode_scene
+from mmps_kd.datasets.image_files import decode_image
 from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
 from mmps_kd.evaluation.metrics import BaseSearchMetric
 from mmps_kd.models.detectors import PersonSearchDistiller
@@ -227,4 +227,4 @@ def _title(image_name: str, query: int, ranked: RankedBoxes, missed: list[tuple]
 
 def read_image(path: str | Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB, pixels as stored, as evaluation sees it."""
-    return np.ascontiguousarray(decode_scene(path)[..., ::-1])
+    return np.ascontiguousarray(decode_image(path)[..., ::-1])

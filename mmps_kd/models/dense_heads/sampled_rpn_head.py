@@ -45,7 +45,7 @@ class RPNOutputs:
 
 @MODELS.register_module()
 class SampledRPNHead(RPNHead):
-    """The RPN in two steps, sampling anchors and computing losses, so that a teacher can judge the same anchors.
+    """The RPN in two steps, sampling anchors and computing losses, so that a teacher can be run on the same anchors.
 
     Losses, proposals and random numbers are those of mmdet's ``RPNHead``.
     """

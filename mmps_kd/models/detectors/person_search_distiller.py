@@ -12,7 +12,7 @@ from mmps_kd.errors import UserError
 from ..distillers.check_teacher import check_teacher
 from ..distillers.diagnostics import Diagnostics, gradient_norms
 from ..distillers.teacher import DetectorTeacher, FeatureLevel
-from ..distillers.terms import HEAD_TERMS, EmbeddingTerm, FeatureTerm, TeacherOutputs, cosine_gap
+from ..distillers.terms import HEAD_TERMS, EmbeddingTerm, FeatureTerm, TeacherOutputs, cosine_distance
 from .person_search_rcnn import PersonSearchRCNN, TrainOutputs
 
 
@@ -22,15 +22,15 @@ class PersonSearchDistiller(PersonSearchRCNN):
 
     It *is* the student: prediction is untouched, and its checkpoint is the student's, with the adaptation layers
     beside it under ``distillation``, which a plain student leaves aside on loading. In a training step the student
-    answers first; the teacher then judges the same images, anchors and RoIs; each configured loss compares the two
-    at one place.
+    runs first, then the teacher on the same images, anchors and RoIs; each configured loss compares the two at one
+    location.
 
     Attributes:
         diagnostics: Where a training step writes what it measures, see :class:`DistillationDiagnosticsHook`; None:
             nothing is measured.
 
     Args:
-        teacher: ``dict(config=..., checkpoint=...)`` of a trained detector; None if no loss asks for it.
+        teacher: ``dict(config=..., checkpoint=...)`` of a trained detector; None if no loss needs it.
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against the
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
@@ -60,12 +60,12 @@ class PersonSearchDistiller(PersonSearchRCNN):
         self.lut_distiller = None if lut is None else MODELS.build(lut)
         if self.lut_distiller is not None:
             self.lut_distiller.attach(self.roi_head.reid_head.loss_oim)
-        self.places = [cfg['at'] for cfg in distillation]
+        self.locations = [cfg['at'] for cfg in distillation]
         self.names = [cfg.get('name', cfg['at']) for cfg in distillation]
         for name in self.names:
             if self.names.count(name) > 1:
                 raise UserError(f'distillation: two losses are called {name}: give each a name of its own')
-        asked = [at for at in self.places if at != 'roi.embedding']
+        asked = [at for at in self.locations if at != 'roi.embedding']
         levels = check_teacher(self, self.teacher, asked) if asked else {}
         self.distillation = nn.ModuleList(self._build_term(cfg['at'], cfg['loss'], levels) for cfg in distillation)
         for cfg in distillation:
@@ -80,8 +80,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
             return EmbeddingTerm(loss, self.lut_distiller.table.rows)
         if at in HEAD_TERMS:
             return HEAD_TERMS[at](loss)
-        ours, theirs = levels[at]
-        return FeatureTerm(loss, ours.index, ours, theirs)
+        own, teacher = levels[at]
+        return FeatureTerm(loss, own.index, own, teacher)
 
     def _own_loss(self, at: str) -> nn.Module:
         """The student's own loss at a head."""
@@ -95,39 +95,41 @@ class PersonSearchDistiller(PersonSearchRCNN):
         """The student's own losses under ``student/``, what it learns from teachers under ``distill/``."""
         outputs = self.forward_train(batch_inputs, batch_data_samples)
         losses = {f'student/{name}': value for name, value in self.loss_by_outputs(outputs).items()}
-        judged = self._ask_teacher(batch_inputs, outputs, batch_data_samples)
+        teacher_outputs = self.forward_teacher(batch_inputs, outputs, batch_data_samples)
         for name, term in zip(self.names, self.distillation, strict=True):
-            losses[f'distill/loss_{name}'] = term(outputs, judged)
+            losses[f'distill/loss_{name}'] = term(outputs, teacher_outputs)
         if self.diagnostics is not None:
             scale = self.diagnostics.loss_scale
             self.diagnostics.grad_norms = gradient_norms(losses, outputs.features, scale)
-            self.diagnostics.gaps = self._gaps(outputs, judged)
+            self.diagnostics.distances = self._distances(outputs, teacher_outputs)
         return losses
 
     @torch.no_grad()
-    def _gaps(self, student: TrainOutputs, judged: TeacherOutputs | None) -> dict[str, Tensor]:
-        """How far the student is from its teachers, at each place and in the table."""
+    def _distances(self, student: TrainOutputs, teacher_outputs: TeacherOutputs | None) -> dict[str, Tensor]:
+        """Student-teacher distances, at each location and to the look-up table."""
         pairs = zip(self.names, self.distillation, strict=True)
-        gaps = {name: term.gap(student, judged) for name, term in pairs}
+        distances = {name: term.distance(student, teacher_outputs) for name, term in pairs}
         if self.lut_distiller is not None:
             rows = self.lut_distiller.table.rows.to(student.roi.embeddings.device)
-            gaps['lut'] = cosine_gap(student.roi, rows)
-        return gaps
+            distances['lut'] = cosine_distance(student.roi, rows)
+        return distances
 
-    def _ask_teacher(
+    def forward_teacher(
         self, batch_inputs: Tensor, student: TrainOutputs, batch_data_samples: SampleList | None = None
     ) -> TeacherOutputs | None:
         """Run those parts of the teacher that a configured loss needs."""
-        asked = {place.split('.')[0] for place in self.places if place != 'roi.embedding'}
+        asked = {at.split('.')[0] for at in self.locations if at != 'roi.embedding'}
         if not asked:
             return None
         x = self.teacher.extract_feat(batch_inputs, batch_data_samples)
-        judged = TeacherOutputs(x)
+        teacher_outputs = TeacherOutputs(x)
         if 'rpn' in asked:
-            judged.cls_scores, judged.bbox_preds = self.teacher.judge_anchors(x)
+            teacher_outputs.cls_scores, teacher_outputs.bbox_preds = self.teacher.forward_rpn(x)
         if 'roi' in asked:
-            judged.roi_cls_score, judged.roi_bbox_pred = self.teacher.judge_rois(x, student.roi.rois)
-        return judged
+            teacher_outputs.roi_cls_score, teacher_outputs.roi_bbox_pred = self.teacher.forward_rois(
+                x, student.roi.rois
+            )
+        return teacher_outputs
 
     def teachers(self) -> dict[str, dict[str, str] | None]:
         """Names and hashes of the detector teacher and of the table's teacher; None where there is none."""

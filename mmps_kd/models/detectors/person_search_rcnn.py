@@ -102,7 +102,7 @@ class PersonSearchRCNN(FasterRCNN):
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of images (B, 3, H, W), each (B, C, h, w)."""
-        return poolable(super().extract_feat(batch_inputs))
+        return to_roi_align_dtype(super().extract_feat(batch_inputs))
 
     def forward_train(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> TrainOutputs:
         """Run backbone, RPN and RoI head on a training batch."""
@@ -158,7 +158,7 @@ class PersonSearchRCNN(FasterRCNN):
                 sample.pred_queries = InstanceData(query_ids=query.query_ids, embeddings=embedding)
 
 
-def poolable(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def to_roi_align_dtype(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Feature maps as mmcv's RoIAlign can read them: it knows fp32 and fp16, but not bf16."""
     return tuple(level.float() if level.dtype == torch.bfloat16 else level for level in features)
 

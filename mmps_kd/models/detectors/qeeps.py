@@ -14,7 +14,7 @@ from mmps_kd.errors import UserError
 
 from ..dense_heads import QRPNOutputs, RPNOutputs, mark_queries
 from ..roi_heads.reid_roi_head import RoIOutputs, assigned_pids, positive_rois
-from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, poolable
+from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, to_roi_align_dtype
 
 
 @dataclass
@@ -94,7 +94,7 @@ class QEEPS(PersonSearchRCNN):
         samples, queries = batch_data_samples['gallery'], batch_data_samples['query']
         pids = torch.cat([query.query_instances.pids for query in queries])
         query_rois = bbox2roi([query.query_instances.bboxes for query in queries])
-        x_query, x = map(poolable, self.backbone.forward_pair(batch_inputs['query'], batch_inputs['gallery']))
+        x_query, x = map(to_roi_align_dtype, self.backbone.forward_pair(batch_inputs['query'], batch_inputs['gallery']))
         rpn = self.rpn_head.forward_train(x, samples)
         qrpn, scores = None, rpn.cls_scores
         if self.qrpn is not None:

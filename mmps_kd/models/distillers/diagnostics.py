@@ -1,4 +1,4 @@
-"""What a training step tells about distillation: how each loss pulls, and how far student and teacher are apart."""
+"""Diagnostics of a distilled training step: gradient norms of the losses and student-teacher distances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ class Diagnostics:
         loss_scale: Factor of the losses while they are differentiated, taken out of the norms again: the one that
             training in fp16 uses, without which small gradients vanish.
         grad_norms: Of each loss, by the name that it is logged under: see :func:`gradient_norms`.
-        gaps: Of each distillation loss by its name, and of ``lut``: scalars, 0 where the student is its teacher, NaN
-            where the batch has nothing to compare.
+        distances: Of each distillation loss by its name, and of ``lut``: scalars, 0 where the student
+            is its teacher, NaN where the batch has nothing to compare.
     """
 
     loss_scale: float = 1.0
     grad_norms: dict[str, Tensor] = field(default_factory=dict)
-    gaps: dict[str, Tensor] = field(default_factory=dict)
+    distances: dict[str, Tensor] = field(default_factory=dict)
 
 
 def gradient_norms(

@@ -34,7 +34,7 @@ class FeatureLevel:
 
 
 class DetectorTeacher:
-    """A trained detector that judges the student's anchors and RoIs.
+    """A trained detector, run on the student's images, anchors and RoIs.
 
     It is no module, so that it is in none of the student's ``parameters()``, ``state_dict()``, EMA copies, ``train()``
     calls or DDP buckets. It follows the device of what it is asked about, and a copy of the student shares it.
@@ -81,12 +81,12 @@ class DetectorTeacher:
         return self.model.predict(self._own_inputs(inputs, samples), [sample.new() for sample in samples])
 
     @torch.no_grad()
-    def judge_anchors(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward_rpn(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Objectness logits and deltas of every anchor, by level, as the RPN gives them."""
         return self.model.rpn_head(x)
 
     @torch.no_grad()
-    def judge_rois(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_rois(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (R, 2) and deltas (R, 4) of RoIs (R, 5)."""
         answer = self.model.roi_head._bbox_forward(x, rois)
         return answer['cls_score'], answer['bbox_pred']

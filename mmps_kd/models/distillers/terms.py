@@ -1,4 +1,4 @@
-"""What a distillation loss compares: one place of the model, student beside teacher."""
+"""What a distillation loss compares: student and teacher outputs at one location of the model."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from .teacher import FeatureLevel
 
 @dataclass
 class TeacherOutputs:
-    """The teacher's answers to the student's questions; None where no configured loss asks.
+    """Outputs of the teacher for a student's batch; None where no configured loss needs them.
 
     Attributes:
         features: Feature maps, each (B, C, H, W).
@@ -46,13 +46,13 @@ class FeatureTerm(nn.Module):
         """Compare the level's maps."""
         return self.loss(student.features[self.level], teacher.features[self.teacher_level], self._mask(student))
 
-    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """||A(S) - T|| / ||T|| over the cells that count."""
-        theirs, mask = teacher.features[self.teacher_level].float(), self._mask(student)
-        with torch.autocast(theirs.device.type, enabled=False):
-            difference = self.loss.adapter(student.features[self.level].float()) - theirs
+        target, mask = teacher.features[self.teacher_level].float(), self._mask(student)
+        with torch.autocast(target.device.type, enabled=False):
+            difference = self.loss.adapter(student.features[self.level].float()) - target
         cells = 1 if mask is None else mask[:, None]
-        return (difference * cells).norm() / (theirs * cells).norm()
+        return (difference * cells).norm() / (target * cells).norm()
 
     def _mask(self, student: TrainOutputs) -> Tensor | None:
         if self.loss.mode != 'fine_grained':
@@ -75,7 +75,7 @@ def fine_grained_mask(
 
     Anchors and boxes share one frame, the pixels of the network's input, so nothing is rescaled here and padding
     shifts nothing. A person at the edge of the image may claim cells of the padding beside it, where its anchors
-    still fit; who knows the padding takes them out.
+    still fit; :class:`FeatureTerm` removes them.
 
     Args:
         anchors: (H * W * A, 4), x1 y1 x2 y2, cells row by row and the A anchors of a cell together, as mmdet's
@@ -94,7 +94,7 @@ def fine_grained_mask(
 
 
 class HeadTerm(nn.Module):
-    """A loss between the answers of two heads to the same questions."""
+    """A loss between the outputs of two heads on the same anchors or RoIs."""
 
     def __init__(self, loss: dict) -> None:
         super().__init__()
@@ -109,11 +109,11 @@ class RPNClsTerm(HeadTerm):
         weight = torch.cat(student.rpn.label_weights, dim=1).flatten()
         return self.loss(*self._logits(student, teacher), weight, student.rpn.avg_factor)
 
-    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean absolute difference of the sampled anchors' probability to be a person."""
         sampled = torch.cat(student.rpn.label_weights, dim=1).flatten() > 0
-        ours, theirs = (foreground(logits[sampled]) for logits in self._logits(student, teacher))
-        return (ours - theirs).abs().mean()
+        own, target = (foreground(logits[sampled]) for logits in self._logits(student, teacher))
+        return (own - target).abs().mean()
 
     def _logits(self, student: TrainOutputs, teacher: TeacherOutputs) -> tuple[Tensor, Tensor]:
         """(N, K) logits of all anchors: K = 1 for sigmoid, 2 for softmax, background last."""
@@ -127,11 +127,11 @@ class RPNBoxTerm(HeadTerm):
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the positive anchors' deltas, averaged as the hard loss is."""
         rpn, positive = student.rpn, self._positive(student)
-        deltas, judged = by_anchor(rpn.bbox_preds, 4)[positive], by_anchor(teacher.bbox_preds, 4)[positive]
+        deltas, soft = by_anchor(rpn.bbox_preds, 4)[positive], by_anchor(teacher.bbox_preds, 4)[positive]
         targets = torch.cat(rpn.bbox_targets, dim=1).flatten(0, 1)[positive]
-        return self.loss(deltas, judged, targets, rpn.avg_factor)
+        return self.loss(deltas, soft, targets, rpn.avg_factor)
 
-    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean L2 distance of the positive anchors' deltas."""
         positive = self._positive(student)
         return mean_distance(*(by_anchor(x.bbox_preds, 4)[positive] for x in (student.rpn, teacher)))
@@ -147,10 +147,10 @@ class RoIClsTerm(HeadTerm):
         """Compare all sampled RoIs."""
         return self.loss(student.roi.cls_score, teacher.roi_cls_score)
 
-    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean absolute difference of the RoIs' probability to be a person."""
-        ours, theirs = foreground(student.roi.cls_score), foreground(teacher.roi_cls_score)
-        return (ours - theirs).abs().mean()
+        own, target = foreground(student.roi.cls_score), foreground(teacher.roi_cls_score)
+        return (own - target).abs().mean()
 
 
 class RoIBoxTerm(HeadTerm):
@@ -160,10 +160,10 @@ class RoIBoxTerm(HeadTerm):
         """Compare the positive RoIs, averaged over all sampled ones as the hard loss is."""
         roi = student.roi
         positive = roi.bbox_weights[:, 0] > 0
-        deltas, judged, targets = roi.bbox_pred[positive], teacher.roi_bbox_pred[positive], roi.bbox_targets[positive]
-        return self.loss(deltas, judged, targets, len(positive))
+        deltas, soft, targets = roi.bbox_pred[positive], teacher.roi_bbox_pred[positive], roi.bbox_targets[positive]
+        return self.loss(deltas, soft, targets, len(positive))
 
-    def gap(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean L2 distance of the positive RoIs' deltas."""
         positive = student.roi.bbox_weights[:, 0] > 0
         return mean_distance(student.roi.bbox_pred[positive], teacher.roi_bbox_pred[positive])
@@ -187,12 +187,12 @@ class EmbeddingTerm(nn.Module):
         labelled = student.roi.pids != UNLABELLED
         return self.loss(student.roi.embeddings[labelled], self.rows[student.roi.pids[labelled]])
 
-    def gap(self, student: TrainOutputs, teacher: TeacherOutputs | None) -> Tensor:
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs | None) -> Tensor:
         """Mean cosine distance of the labelled embeddings to their rows."""
-        return cosine_gap(student.roi, self.rows)
+        return cosine_distance(student.roi, self.rows)
 
 
-def cosine_gap(roi: RoIOutputs, rows: Tensor) -> Tensor:
+def cosine_distance(roi: RoIOutputs, rows: Tensor) -> Tensor:
     """Mean of 1 - cosine between the labelled positive RoIs' embeddings and their rows of a table (L, D)."""
     labelled = roi.pids != UNLABELLED
     return 1 - (roi.embeddings[labelled] * rows[roi.pids[labelled]]).sum(dim=1).mean()
@@ -204,9 +204,9 @@ def foreground(logits: Tensor) -> Tensor:
     return logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 0]
 
 
-def mean_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+def mean_distance(own: Tensor, target: Tensor) -> Tensor:
     """Mean L2 distance of rows (N, 4); NaN if there are none."""
-    return (ours.float() - theirs.float()).norm(dim=1).mean()
+    return (own.float() - target.float()).norm(dim=1).mean()
 
 
 def by_anchor(maps: list[Tensor], size: int) -> Tensor:

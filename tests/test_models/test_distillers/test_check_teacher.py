@@ -186,7 +186,7 @@ def test_softmax_objectness_on_both_sides(distil, make_batch):
     model.diagnostics = Diagnostics()
     losses = step(model.eval(), make_batch(PEOPLE))
     assert losses['distill/loss_rpn.cls'].item() == pytest.approx(0, abs=1e-6)
-    assert model.diagnostics.gaps['rpn.cls'].item() == pytest.approx(0, abs=1e-6)
+    assert model.diagnostics.distances['rpn.cls'].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_building_changes_no_statistics_of_the_student(distil, build_model):

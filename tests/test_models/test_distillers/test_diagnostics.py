@@ -105,7 +105,7 @@ def test_its_own_teacher_is_no_distance_away(distiller, make_batch):
     distiller.distillation[1].loss.adapter = nn.Identity()  # random weights otherwise
     distiller.diagnostics = Diagnostics()
     losses_of(distiller.eval(), make_batch(PEOPLE))
-    gaps = {name: gap.item() for name, gap in distiller.diagnostics.gaps.items()}
+    gaps = {name: gap.item() for name, gap in distiller.diagnostics.distances.items()}
     assert gaps == pytest.approx(dict.fromkeys(['backbone.0', 'near', 'rpn.cls', 'rpn.bbox', 'roi.cls', 'roi.bbox'], 0))
 
 
@@ -118,8 +118,8 @@ def test_norms_and_gaps_are_those_of_fp32_under_autocast():
     linear = x.flatten(1) @ torch.randn(100, 3, generator=generator)
     losses = dict(loss_hint=term(student, teacher), loss_linear=linear.square().sum())
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        measured = gradient_norms(losses, student.features), term.gap(student, teacher)
-    assert measured == (gradient_norms(losses, student.features), term.gap(student, teacher))
+        measured = gradient_norms(losses, student.features), term.distance(student, teacher)
+    assert measured == (gradient_norms(losses, student.features), term.distance(student, teacher))
 
 
 @pytest.mark.parametrize('mode', ['hint', 'fine_grained'])
@@ -132,10 +132,10 @@ def test_feature_gap(mode):
     anchors = [torch.tensor([[[0.0, 0, 16, 16], [16, 0, 32, 16]]])]
     rpn = SimpleNamespace(anchors=anchors, valid_flags=[torch.ones(1, 2, dtype=torch.bool)])
     student = SimpleNamespace(features=(ours,), rpn=rpn, boxes=[torch.tensor([[16.0, 0, 32, 16]])])
-    gap = term.gap(student, TeacherOutputs((theirs,)))
+    gap = term.distance(student, TeacherOutputs((theirs,)))
     assert gap.item() == pytest.approx(12 / 13 if mode == 'hint' else 1)
     student.boxes = [torch.zeros(0, 4)]
-    assert term.gap(student, TeacherOutputs((theirs,))).isnan() == (mode == 'fine_grained')
+    assert term.distance(student, TeacherOutputs((theirs,))).isnan() == (mode == 'fine_grained')
 
 
 def rpn_outputs(cls_scores, bbox_preds, sampled, positive):
@@ -153,8 +153,8 @@ def test_rpn_gaps():
     log3 = torch.tensor(3.0).log().item()  # a probability of 3/4
     theirs = rpn_outputs([0.0, log3, 0.0], [[3.0, 4, 0, 0], [1.0] * 4, [9.0] * 4], [0.0] * 3, [0.0] * 3)
     student, teacher = SimpleNamespace(rpn=ours), TeacherOutputs((), theirs.cls_scores, theirs.bbox_preds)
-    assert RPNClsTerm(dict(type='LogitDistillationLoss')).gap(student, teacher).item() == pytest.approx((0 + 1 / 4) / 2)
-    assert RPNBoxTerm(dict(type='BoundedRegressionLoss')).gap(student, teacher).item() == pytest.approx((5 + 0) / 2)
+    assert RPNClsTerm(dict(type='LogitDistillationLoss')).distance(student, teacher).item() == pytest.approx((0 + 1 / 4) / 2)
+    assert RPNBoxTerm(dict(type='BoundedRegressionLoss')).distance(student, teacher).item() == pytest.approx((5 + 0) / 2)
 
 
 def test_roi_gaps():
@@ -163,18 +163,18 @@ def test_roi_gaps():
         cls_score=torch.zeros(2, 2), bbox_pred=torch.zeros(2, 4), bbox_weights=torch.tensor([[1.0] * 4, [0.0] * 4])
     )
     student = SimpleNamespace(roi=roi)
-    judged = dict(
+    teacher_outputs = dict(
         roi_cls_score=torch.tensor([[log3, 0.0], [0.0, log3]]), roi_bbox_pred=torch.tensor([[0.0, 0, 5, 12], [9.0] * 4])
     )
     cls, box = RoIClsTerm(dict(type='LogitDistillationLoss')), RoIBoxTerm(dict(type='BoundedRegressionLoss'))
-    assert cls.gap(student, TeacherOutputs((), **judged)).item() == pytest.approx(1 / 4)
-    assert box.gap(student, TeacherOutputs((), **judged)).item() == pytest.approx(13)
+    assert cls.distance(student, TeacherOutputs((), **teacher_outputs)).item() == pytest.approx(1 / 4)
+    assert box.distance(student, TeacherOutputs((), **teacher_outputs)).item() == pytest.approx(13)
     roi.bbox_weights = torch.zeros(2, 4)
-    assert box.gap(student, TeacherOutputs((), **judged)).isnan()
+    assert box.distance(student, TeacherOutputs((), **teacher_outputs)).isnan()
 
 
 def test_embedding_gap():
     rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     roi = SimpleNamespace(embeddings=torch.tensor([[0.6, 0.8], [0.6, 0.8], [1.0, 0.0]]), pids=torch.tensor([0, 1, -1]))
-    gap = EmbeddingTerm(dict(type='IDFeatureLoss'), rows).gap(SimpleNamespace(roi=roi), None)
+    gap = EmbeddingTerm(dict(type='IDFeatureLoss'), rows).distance(SimpleNamespace(roi=roi), None)
     assert gap.item() == pytest.approx((0.4 + 0.2) / 2)

@@ -104,13 +104,18 @@ def test_under_autocast_losses_are_computed_in_fp32(build_model, teacher, lut, m
     data = model.data_preprocessor(make_batch(PEOPLE), training=True)
     with torch.autocast('cpu', dtype=torch.half):
         outputs = model.forward_train(data['inputs'], data['data_samples'])
-        judged = model._ask_teacher(data['inputs'], outputs)
-        losses = [term(outputs, judged) for term in model.distillation]
-    ran_in_half = [outputs.features[0], outputs.roi.cls_score, judged.features[0], judged.roi_bbox_pred]
-    assert [answer.dtype for answer in ran_in_half] == [torch.half] * 4
+        teacher_outputs = model.forward_teacher(data['inputs'], outputs)
+        losses = [term(outputs, teacher_outputs) for term in model.distillation]
+    in_half = [
+        outputs.features[0],
+        outputs.roi.cls_score,
+        teacher_outputs.features[0],
+        teacher_outputs.roi_bbox_pred,
+    ]
+    assert [answer.dtype for answer in in_half] == [torch.half] * 4
     assert [loss.dtype for loss in losses] == [torch.float32] * 7
     # Half precision is where the answers come from, not how they are compared.
-    assert [term(outputs, judged).item() for term in model.distillation] == [loss.item() for loss in losses]
+    assert [term(outputs, teacher_outputs).item() for term in model.distillation] == [loss.item() for loss in losses]
     assert all(loss.isfinite() for loss in losses)
     sum(losses).backward()
     adapters = model.distillation.parameters()
@@ -160,11 +165,11 @@ def test_teacher_judges_the_anchors_and_rois_of_the_student(build_model, teacher
     model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0)).eval()
     data = model.data_preprocessor(make_batch(PEOPLE), training=True)
     outputs = model.forward_train(data['inputs'], data['data_samples'])
-    judged = model._ask_teacher(data['inputs'], outputs)
-    expected = model.teacher.model.roi_head._bbox_forward(judged.features, outputs.roi.rois)
-    assert torch.equal(judged.roi_cls_score, expected['cls_score'])
-    assert judged.cls_scores[0].shape == outputs.rpn.cls_scores[0].shape
-    assert torch.equal(judged.features[0], model.teacher.model.extract_feat(data['inputs'])[0])
+    teacher_outputs = model.forward_teacher(data['inputs'], outputs)
+    expected = model.teacher.model.roi_head._bbox_forward(teacher_outputs.features, outputs.roi.rois)
+    assert torch.equal(teacher_outputs.roi_cls_score, expected['cls_score'])
+    assert teacher_outputs.cls_scores[0].shape == outputs.rpn.cls_scores[0].shape
+    assert torch.equal(teacher_outputs.features[0], model.teacher.model.extract_feat(data['inputs'])[0])
 
 
 def test_nothing_is_imitated_in_the_padding(build_model, teacher, make_batch):
@@ -185,9 +190,9 @@ def test_only_what_is_asked_is_run(build_model, teacher, make_batch):
     hint = [TERMS[0]]
     model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=hint)
     data = model.data_preprocessor(make_batch(PEOPLE), training=True)
-    judged = model._ask_teacher(data['inputs'], model.forward_train(data['inputs'], data['data_samples']))
-    assert judged.cls_scores is None
-    assert judged.roi_cls_score is None
+    teacher_outputs = model.forward_teacher(data['inputs'], model.forward_train(data['inputs'], data['data_samples']))
+    assert teacher_outputs.cls_scores is None
+    assert teacher_outputs.roi_cls_score is None
 
 
 def test_table_is_the_teachers_and_stays(build_model, lut, make_batch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mmps_kd.apis.inferencer import SceneModel, require_inside
+from mmps_kd.apis.inferencer import SearchModel, require_inside
 from mmps_kd.apis.init_model import find_device, require_search_model
 from mmps_kd.errors import UserError
 
@@ -12,7 +12,7 @@ from mmps_kd.errors import UserError
 @pytest.fixture(scope='module')
 def model(search_files):
     config, checkpoint = search_files
-    return SceneModel(Config.fromfile(config), checkpoint, 'cpu')
+    return SearchModel(Config.fromfile(config), checkpoint, 'cpu')
 
 
 @pytest.fixture(scope='module')
@@ -52,12 +52,12 @@ def test_a_found_person_is_described_alike_when_given(model, images):
 def test_the_key_tells_models_apart(search_files, model, tmp_path):
     config, checkpoint = search_files
     cfg = Config.fromfile(config)
-    assert SceneModel(cfg, checkpoint, 'cpu').key == model.key
+    assert SearchModel(cfg, checkpoint, 'cpu').key == model.key
     cfg.test_dataloader.dataset.pipeline[2].scale = (200, 150)
-    assert SceneModel(cfg, checkpoint, 'cpu').key != model.key
+    assert SearchModel(cfg, checkpoint, 'cpu').key != model.key
     other = tmp_path / 'other.pth'
     other.write_bytes(checkpoint.read_bytes() + b'\0')
-    assert SceneModel(Config.fromfile(config), other, 'cpu').key != model.key
+    assert SearchModel(Config.fromfile(config), other, 'cpu').key != model.key
 
 
 @pytest.mark.parametrize(
