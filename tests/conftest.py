@@ -192,9 +192,15 @@ def shrink_c4(model: dict, channels: int) -> None:
     model.roi_head.shared_head = None  # its width is fixed
     model.roi_head.bbox_roi_extractor.update(out_channels=channels)
     model.roi_head.bbox_roi_extractor.roi_layer.output_size = 7
+    if 'second_shared_head' in model.roi_head:
+        model.roi_head.second_shared_head = None
     for head in ('bbox_head', 'second_bbox_head', 'reid_head'):
         if head in model.roi_head:
             model.roi_head[head].update(in_channels=channels)
+            if 'roi_feat_size' in model.roi_head[head]:
+                model.roi_head[head].roi_feat_size = 7
+    if 'before_channels' in model.roi_head.get('reid_head', {}):
+        model.roi_head.reid_head.update(before_channels=None, init_cfg=None)
 
 
 def shrink_run(cfg: Config) -> None:

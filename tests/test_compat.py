@@ -114,7 +114,7 @@ def state():
     except Exception as error:
         loaded = type(error).__name__
     return [loaded, torch.get_num_threads(), torch.get_default_dtype(), dict(os.environ),
-            list(torch.serialization.get_safe_globals()), type(get_file_backend(path))]
+            sorted(map(repr, torch.serialization.get_safe_globals())), type(get_file_backend(path))]
 
 before = state()
 import mmps_kd, mmps_kd.apis

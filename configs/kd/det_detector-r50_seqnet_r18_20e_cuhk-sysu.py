@@ -8,6 +8,7 @@ distillation[4].loss.loss_weight = 5.0
 
 model = dict(
     type='PersonSearchDistiller',
+    rpn_head=dict(anchor_generator=dict(type='AnchorGenerator')),  # those of the teacher
     teacher=dict(
         config='configs/detector/detector_r50_20e_cuhk-sysu.py',
         checkpoint='work_dirs/detector_r50_20e_cuhk-sysu_900x1500/epoch_20.pth',

@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/seqnet_r18-c4.py',
-    '../_base_/datasets/prw_900x1500.py',
-    '../_base_/schedules/schedule_20e.py',
+    '../_base_/datasets/prw_seqnet.py',
+    '../_base_/schedules/schedule_seqnet_20e.py',
     '../_base_/default_runtime.py',
 ]
 

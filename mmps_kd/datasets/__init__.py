@@ -7,7 +7,7 @@ from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
 from .prw import PRWDataset, full_gallery_protocol, load_prw_evaluation
 from .query_gallery_pairs import QueryGalleryPairDataset
 from .samplers import ResumableBatchSampler, ResumableSampler
-from .transforms import AlignPids, LoadPersonSearchAnnotations, LoadScene, PackPersonSearchInputs
+from .transforms import AlignPids, FloorResize, LoadPersonSearchAnnotations, LoadScene, PackPersonSearchInputs
 
 __all__ = [
     'AlignPids',
@@ -15,6 +15,7 @@ __all__ = [
     'CUHKSYSUDataset',
     'ConcatPersonSearchDataset',
     'CustomPersonSearchDataset',
+    'FloorResize',
     'LoadPersonSearchAnnotations',
     'LoadScene',
     'PRWDataset',

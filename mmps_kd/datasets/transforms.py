@@ -1,11 +1,13 @@
 """Pipeline steps for person ids and queries."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
-from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
 from mmdet.registry import TRANSFORMS
 from mmengine.structures import InstanceData
 
@@ -57,6 +59,35 @@ class LoadPersonSearchAnnotations(LoadAnnotations):
         results = super().transform(results)
         results['gt_pids'] = np.array([person['pid'] for person in results.get('instances', [])], dtype=np.int64)
         return results
+
+
+@TRANSFORMS.register_module()
+class FloorResize(Resize):
+    """Resize as torchvision 0.4 does, and with it the published SeqNet: float pixels, sides rounded down.
+
+    mmdet's ``Resize`` rounds sides to the nearest pixel and keeps 8 bits: of 1080x1920 it makes 844x1500, this step
+    843x1500. ``img`` becomes (H, W, 3) float32 in 0..255.
+
+    Args:
+        scale: Two lengths in pixels: the shorter side becomes the smaller one, unless the longer side would be longer
+            than the larger one.
+    """
+
+    def __init__(self, scale: tuple[int, int]) -> None:
+        super().__init__(scale, keep_ratio=True)
+
+    def _resize_img(self, results: dict) -> None:
+        image = torch.from_numpy(results['img']).permute(2, 0, 1)[None].float()
+        sides = image.shape[2:]
+        factor = min(results['scale']) / min(sides)
+        if max(sides) * factor > max(results['scale']):
+            factor = max(results['scale']) / max(sides)
+        size = tuple(math.floor(side * factor) for side in sides)
+        image = F.interpolate(image, size, mode='bilinear', align_corners=False)[0]
+        results['img'] = image.permute(1, 2, 0).contiguous().numpy()
+        results['img_shape'] = size
+        results['scale_factor'] = (size[1] / sides[1], size[0] / sides[0])
+        results['keep_ratio'] = True
 
 
 @TRANSFORMS.register_module()

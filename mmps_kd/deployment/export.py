@@ -83,7 +83,7 @@ def onnx_translations() -> dict:
         # Rows are image, class and index of a box.
         return op.Gather(rows, op.Constant(value_int=2), axis=1)
 
-    def roi_align(feats, rois, height: int, width: int, spatial_scale: float, samples: int):
+    def roi_align(feats, rois, height: int, width: int, spatial_scale: float, samples: int, aligned: bool):
         """:func:`mmps_kd.deployment.ops.roi_align`."""
         first = op.Constant(value_ints=[0])
         count = op.Shape(rois, start=0, end=1)
@@ -91,7 +91,7 @@ def onnx_translations() -> dict:
             feats,
             rois,
             op.Expand(first, count),
-            coordinate_transformation_mode='half_pixel',
+            coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel',
             output_height=height,
             output_width=width,
             sampling_ratio=samples,

@@ -35,8 +35,10 @@ def _(boxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float, max_num: 
 
 
 @torch.library.custom_op('mmps_kd::roi_align', mutates_args=())
-def roi_align(feats: Tensor, rois: Tensor, height: int, width: int, spatial_scale: float, samples: int) -> Tensor:
-    """Average features in the cells of regions, half a pixel's offset corrected.
+def roi_align(
+    feats: Tensor, rois: Tensor, height: int, width: int, spatial_scale: float, samples: int, aligned: bool
+) -> Tensor:
+    """Average features in the cells of regions.
 
     Args:
         feats: (1, C, H, W).
@@ -45,14 +47,17 @@ def roi_align(feats: Tensor, rois: Tensor, height: int, width: int, spatial_scal
         width: Cells of a region from left to right.
         spatial_scale: Feature cells in an input pixel.
         samples: Points that are averaged along each side of a cell; 0 for as many as feature cells.
+        aligned: Correct the offset of half a feature cell, as mmdet does and torchvision's detectors do not.
 
     Returns:
         (R, C, height, width).
     """
     rois = torch.cat([rois.new_zeros(len(rois), 1), rois], dim=1)
-    return mmcv_roi_align(feats, rois, (height, width), spatial_scale, samples, 'avg', True)
+    return mmcv_roi_align(feats, rois, (height, width), spatial_scale, samples, 'avg', aligned)
 
 
 @roi_align.register_fake
-def _(feats: Tensor, rois: Tensor, height: int, width: int, spatial_scale: float, samples: int) -> Tensor:
+def _(
+    feats: Tensor, rois: Tensor, height: int, width: int, spatial_scale: float, samples: int, aligned: bool
+) -> Tensor:
     return feats.new_empty(rois.shape[0], feats.shape[1], height, width)

@@ -51,13 +51,14 @@ class SearchGraph(nn.Module):
         """
         size = image.shape[:2]
         x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
-        boxes, scores = self._detect(x, propose(self.model.rpn_head, x, size), size)
+        boxes, scores, sources = self._detect(x, propose(self.model.rpn_head, x, size), size)
         roi_head = self.model.roi_head
-        embeddings = roi_head.reid_head(roi_head.extract_reid_feats(x, rois_and_spare(boxes, size)))
+        rois = rois_and_spare(boxes if roi_head.embed_final_boxes else sources, size)
+        embeddings = roi_head.reid_head(roi_head.extract_reid_feats(x, rois))
         return boxes, scores, embeddings[:-1]
 
-    def _detect(self, x: tuple[Tensor], proposals: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Final boxes and scores, from the first head and, where there is one, the second."""
+    def _detect(self, x: tuple[Tensor], proposals: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Final boxes, scores and the boxes before the last regression, by the first head and a second, if any."""
         head = self.model.roi_head
         cfg = head.test_cfg
         rois = rois_and_spare(proposals, size)
@@ -66,20 +67,14 @@ class SearchGraph(nn.Module):
         scores = answer['cls_score'].softmax(dim=1)[:-1, 0]
         kept = nms(boxes, scores, cfg.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
         boxes, scores = boxes[kept], scores[kept]
-        return self._detect_again(x, boxes, scores, size) if isinstance(head, SeqRoIHead) else (boxes, scores)
-
-    def _detect_again(
-        self, x: tuple[Tensor], boxes: Tensor, scores: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Regress the first head's detections once more, by the second head."""
-        head = self.model.roi_head
-        cfg = head.test_cfg
+        if not isinstance(head, SeqRoIHead):
+            return boxes, scores, proposals[kept]
         rois = rois_and_spare(boxes, size)
         bbox_pred, _, logits = head.forward_second(x, rois)
-        boxes = head.second_bbox_head.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)[:-1]
+        regressed = head.second_bbox_head.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)[:-1]
         scores = scores if head.first_cls_score else logits[:-1].sigmoid()
-        kept = nms(boxes, scores, cfg.second.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
-        return boxes[kept], scores[kept]
+        kept = nms(regressed, scores, cfg.second.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
+        return regressed[kept], scores[kept], boxes[kept]
 
 
 class EmbedGraph(nn.Module):
@@ -130,7 +125,7 @@ class RoIFeatures(nn.Module):
         """Features (R, C, h, w) of RoIs (R, 5) of the one image."""
         layers = self.extractor.roi_layers
         chosen, *others = (
-            roi_align(feat, rois[:, 1:], *layer.output_size, layer.spatial_scale, layer.sampling_ratio)
+            roi_align(feat, rois[:, 1:], *layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned)
             for layer, feat in zip(layers, feats, strict=True)
         )
         fitting = self.extractor.map_roi_levels(rois, len(feats))

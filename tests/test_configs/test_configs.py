@@ -121,7 +121,7 @@ def test_one_step(path, make_batch, make_pairs, write_teacher, tmp_path, monkeyp
     batch['data_samples'][0].query_instances = query
     with torch.no_grad():
         (sample,) = model(**model.data_preprocessor(batch), mode='predict')
-    assert sample.pred_queries.embeddings.shape == (1, model.roi_head.reid_head.fc.out_features)
+    assert sample.pred_queries.embeddings.shape == (1, model.roi_head.reid_head.loss_oim.lut.shape[1])
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT / 'configs')))

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.fileio import load
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ('oim', 'qeeps', 'detector', 'kd', 'seqnet')
+FOLDERS = ('oim', 'qeeps', 'detector', 'kd', 'seqnet', 'nae', 'oimnetpp')
 METAFILES = load(ROOT / 'model-index.yml')['Import']
 MODELS_LISTED = [model for file in METAFILES for model in load(ROOT / file)['Models']]
 METRICS = {'search mAP', 'top-1', 'detection AP', 'recall'}

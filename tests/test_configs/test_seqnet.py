@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_published_settings(path):
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        assert [step.scale for step in loader.dataset.pipeline if step.type == 'Resize'] == [(1500, 900)]
+        assert [step.scale for step in loader.dataset.pipeline if 'Resize' in step.type] == [(1500, 900)]
     assert cfg.val_evaluator.weight_by_score
     assert cfg.test_evaluator == cfg.val_evaluator
     head, test = cfg.model.roi_head, cfg.model.test_cfg.rcnn

@@ -35,12 +35,12 @@ class NMS(nn.Module):
 
 
 class Align(nn.Module):
-    def __init__(self, samples):
+    def __init__(self, samples, aligned):
         super().__init__()
-        self.samples = samples
+        self.samples, self.aligned = samples, aligned
 
     def forward(self, feats, rois):
-        return roi_align(feats, rois, 4, 2, 0.25, self.samples)
+        return roi_align(feats, rois, 4, 2, 0.25, self.samples, self.aligned)
 
 
 def slow_nms(rows, iou_thr, score_thr, max_num):
@@ -81,19 +81,20 @@ def test_nms_in_onnx(tmp_path):
         assert run(rows).tolist() == slow_nms(rows.tolist(), IOU_THR, SCORE_THR, 3)
 
 
+@pytest.mark.parametrize('aligned', [True, False])
 @pytest.mark.parametrize('samples', [0, 2])
-def test_roi_align(samples, tmp_path):
+def test_roi_align(samples, aligned, tmp_path):
     generator = torch.Generator().manual_seed(0)
     feats = torch.rand(1, 3, 12, 16, generator=generator)
     corners = 80 * torch.rand(5, 2, 2, generator=generator) - 8
     # Some reach over the border; the last one has no area.
     rois = torch.cat([corners.amin(dim=1), corners.amax(dim=1)], dim=1)
     rois = torch.cat([rois, torch.tensor([[8.0, 8, 8, 8]])])
-    theirs = RoIAlign((4, 2), spatial_scale=0.25, sampling_ratio=samples)
+    theirs = RoIAlign((4, 2), spatial_scale=0.25, sampling_ratio=samples, aligned=aligned)
     expected = theirs(feats, torch.nn.functional.pad(rois, (1, 0)))
-    assert torch.equal(Align(samples)(feats, rois), expected)
+    assert torch.equal(Align(samples, aligned)(feats, rois), expected)
 
-    run = as_onnx(Align(samples), (feats, rois), tmp_path)
+    run = as_onnx(Align(samples, aligned), (feats, rois), tmp_path)
     np.testing.assert_allclose(run(feats, rois), expected, atol=1e-6)
     np.testing.assert_allclose(run(feats, rois[:2]), expected[:2], atol=1e-6)
     assert run(feats, rois[:0]).shape == (0, 3, 4, 2)

@@ -81,7 +81,7 @@ class QEEPS(PersonSearchRCNN):
             qrpn = MODELS.build({**sizes, **qrpn})
         self.qrpn = qrpn
         if qsim_net is not None:
-            qsim_net = MODELS.build({'feat_channels': self.roi_head.reid_head.fc.out_features, **qsim_net})
+            qsim_net = MODELS.build({'feat_channels': self.roi_head.reid_head.loss_oim.lut.shape[1], **qsim_net})
         self.qsim_net = qsim_net
 
     def forward_train(self, batch_inputs: dict[str, Tensor], batch_data_samples: dict[str, SampleList]) -> PairOutputs:
@@ -120,7 +120,7 @@ class QEEPS(PersonSearchRCNN):
         self, x: tuple[Tensor], sampled: list[SamplingResult], samples: dict, x_query: tuple[Tensor], queries: Tensor
     ) -> RoIOutputs:
         """Run the RoI head; where the re-id head has batch norm, people of both images are normalised together."""
-        detected, pids = self.roi_head.forward_boxes(x, sampled), [assigned_pids(sampled, samples['gallery'])]
+        (detected, _), pids = self.roi_head.forward_boxes(x, sampled), [assigned_pids(sampled, samples['gallery'])]
         others = [other_people(query) for query in samples['query']]
         rois = torch.cat([queries, bbox2roi([people.bboxes for people in others])])
         others_feats = self.roi_head.extract_reid_feats(x_query, rois)

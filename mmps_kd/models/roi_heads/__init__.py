@@ -1,11 +1,16 @@
 """RoI heads of person search."""
 
+from .max_pool_res_layer import MaxPoolResLayer
+from .nae_roi_head import NAERoIHead
 from .qsim_head import QSimNet
-from .reid_head import NormAwareReIDHead, ReIDHead
+from .reid_head import BNLinear, NormAwareReIDHead, ReIDHead
 from .reid_roi_head import ReIDRoIHead, RoIOutputs
 from .seq_roi_head import SecondStageOutputs, SeqRoIHead, SeqRoIOutputs
 
 __all__ = [
+    'BNLinear',
+    'MaxPoolResLayer',
+    'NAERoIHead',
     'NormAwareReIDHead',
     'QSimNet',
     'ReIDHead',

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
@@ -88,6 +89,19 @@ class RoIBatchNorm(nn.BatchNorm1d):
 
 
 @MODELS.register_module()
+class BNLinear(nn.Sequential):
+    """Linear layer and batch norm: ``reg_predictor_cfg`` of the published second box regression.
+
+    Args:
+        in_features: Size of the input.
+        out_features: Size of the output.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(nn.Linear(in_features, out_features), RoIBatchNorm(out_features))
+
+
+@MODELS.register_module()
 class NormAwareReIDHead(ReIDHead):
     """Norm-aware embedding (Chen et al., CVPR 2020).
 
@@ -98,13 +112,37 @@ class NormAwareReIDHead(ReIDHead):
         in_channels: Channels C of the RoI features.
         loss_oim: Config of the :class:`OIMLoss` on the embeddings.
         loss_cls: Config of the binary loss on the logits.
+        feat_channels: Embedding size D.
+        before_channels: Channels of the features before conv5, which come first in the RoI features (C in all, one
+            cell, see :class:`MaxPoolResLayer`): a second branch turns them into the first half of the vector, as
+            published. None: one branch.
         **kwargs: As for :class:`ReIDHead`.
     """
 
-    def __init__(self, in_channels: int, loss_oim: ConfigType, loss_cls: ConfigType, **kwargs) -> None:
-        super().__init__(in_channels, loss_oim, **kwargs)
+    def __init__(
+        self,
+        in_channels: int,
+        loss_oim: ConfigType,
+        loss_cls: ConfigType,
+        feat_channels: int = 256,
+        before_channels: int | None = None,
+        **kwargs,
+    ) -> None:
+        branch_channels = feat_channels if before_channels is None else feat_channels // 2
+        loss_oim = {'feat_channels': feat_channels, **loss_oim}
+        super().__init__(in_channels - (before_channels or 0), loss_oim, branch_channels, **kwargs)
+        self.before_channels = before_channels
+        if before_channels is not None:
+            self.before = nn.Sequential(nn.Linear(before_channels, branch_channels), RoIBatchNorm(branch_channels))
         self.rescaler = RoIBatchNorm(1)
         self.loss_cls = MODELS.build(loss_cls)
+
+    def project(self, roi_feats: Tensor) -> Tensor:
+        """Map RoIs (N, C, h, w) to vectors (N, D), in fp32; with two branches h and w are 1."""
+        if self.before_channels is None:
+            return super().project(roi_feats)
+        before, after = roi_feats[:, : self.before_channels], roi_feats[:, self.before_channels :]
+        return torch.cat([self.before(before.flatten(1)).float(), super().project(after)], dim=1)
 
     def embed_and_score(self, roi_feats: Tensor) -> tuple[Tensor, Tensor]:
         """Embed RoIs and score them.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 import torch
+from mmcv.ops import batched_nms
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules.assigners import BaseAssigner
@@ -67,12 +68,15 @@ class ReIDRoIHead(StandardRoIHead):
 
     Args:
         reid_head: Config of the :class:`ReIDHead`.
+        embed_final_boxes: False: a detection's embedding is that of the box which was regressed, before regression,
+            as in the published SeqNet, NAE and OIMNet++.
         **kwargs: As for mmdet's ``StandardRoIHead``.
     """
 
-    def __init__(self, reid_head: ConfigType, **kwargs) -> None:
+    def __init__(self, reid_head: ConfigType, embed_final_boxes: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
         self.reid_head = MODELS.build(reid_head)
+        self.embed_final_boxes = embed_final_boxes
 
     def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
         """Losses of box classification, box regression and identification.
@@ -95,17 +99,21 @@ class ReIDRoIHead(StandardRoIHead):
         self, x: tuple[Tensor], sampling_results: list[SamplingResult], batch_data_samples: SampleList
     ) -> RoIOutputs:
         """Run both heads on the sampled RoIs."""
-        detected = self.forward_boxes(x, sampling_results)
+        detected, _ = self.forward_boxes(x, sampling_results)
         positive = detected['roi_feats'][positive_rois(sampling_results)]
         pids = assigned_pids(sampling_results, batch_data_samples)
         return RoIOutputs(**detected, embeddings=self.reid_head(positive), pids=pids)
 
-    def forward_boxes(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> dict:
-        """Run the box head on the sampled RoIs; returns the fields of :class:`RoIOutputs` that tell of detection."""
+    def forward_boxes(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> tuple[dict, dict]:
+        """Run the box head on the sampled RoIs.
+
+        Returns:
+            The fields of :class:`RoIOutputs` for detection, and all outputs of ``_bbox_forward``.
+        """
         rois = bbox2roi([res.priors for res in sampling_results])
         answer = self._bbox_forward(x, rois)
         labels, label_weights, bbox_targets, bbox_weights = self.bbox_head.get_targets(sampling_results, self.train_cfg)
-        return dict(
+        detected = dict(
             rois=rois,
             sampling_results=sampling_results,
             roi_feats=answer['bbox_feats'],
@@ -116,6 +124,7 @@ class ReIDRoIHead(StandardRoIHead):
             bbox_targets=bbox_targets,
             bbox_weights=bbox_weights,
         )
+        return detected, answer
 
     def loss_by_outputs(self, outputs: RoIOutputs) -> dict[str, Tensor]:
         """Losses from the heads' outputs; updates the OIM table and queue."""
@@ -139,8 +148,34 @@ class ReIDRoIHead(StandardRoIHead):
         return self._with_embeddings(x, self._detect(x, rpn_results_list, metas), metas, rescale)
 
     def _detect(self, x: tuple[Tensor], rpn_results_list: InstanceList, metas: list[dict]) -> InstanceList:
-        """Final boxes, scores and labels of each image, boxes in network input pixels."""
-        return self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=False)
+        """Final boxes, scores and labels of each image, boxes in network input pixels; with the boxes to embed."""
+        if self.embed_final_boxes:
+            return self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=False)
+        # predict_bbox does not say which proposal a detection comes from.
+        proposals = [res.bboxes for res in rpn_results_list]
+        rois = bbox2roi(proposals)
+        answer = self._bbox_forward(x, rois)
+        boxes = decode(self.bbox_head, rois, answer['bbox_pred'], metas)
+        scores = answer['cls_score'].softmax(dim=1)[:, 0].split([len(each) for each in proposals])
+        return [self._suppress(*image, self.test_cfg.nms) for image in zip(boxes, scores, proposals, strict=True)]
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, sources: Tensor, nms: dict) -> InstanceData:
+        """Leave out boxes of low score, and those that overlap a box of higher score too much.
+
+        Args:
+            boxes: (N, 4).
+            scores: (N,).
+            sources: (N, 4), the boxes before regression.
+            nms: Config of the NMS.
+        """
+        sure = scores > self.test_cfg.score_thr
+        boxes, scores, sources = boxes[sure], scores[sure], sources[sure]
+        labels = torch.zeros_like(scores, dtype=torch.long)
+        kept, indices = batched_nms(boxes, scores, labels, nms, class_agnostic=True)
+        found = InstanceData(bboxes=kept[:, :4], scores=kept[:, 4], labels=labels[indices])
+        if not self.embed_final_boxes:
+            found.boxes_to_embed = sources[indices]
+        return found[: self.test_cfg.max_per_img]
 
     def predict_true_boxes(self, x: tuple[Tensor], batch_data_samples: SampleList, rescale: bool) -> InstanceList:
         """Embed the annotated people as if they were perfect detections: the upper bound of the search.
@@ -157,7 +192,7 @@ class ReIDRoIHead(StandardRoIHead):
     def _with_embeddings(
         self, x: tuple[Tensor], results: InstanceList, metas: list[dict], rescale: bool
     ) -> InstanceList:
-        embeddings = self.embed(x, [res.bboxes for res in results])
+        embeddings = self.embed(x, [res.pop('boxes_to_embed', res.bboxes) for res in results])
         for res, emb, meta in zip(results, embeddings, metas, strict=True):
             res.embeddings = emb
             if rescale:
@@ -215,6 +250,25 @@ class ReIDRoIHead(StandardRoIHead):
         return dict(
             loss_cls=self.bbox_head.loss_cls, loss_bbox=self.bbox_head.loss_bbox, loss_oim=self.reid_head.loss_oim
         )
+
+
+def decode(head: BBoxHead, rois: Tensor, bbox_pred: Tensor, metas: list[dict]) -> list[Tensor]:
+    """Apply a class-agnostic head's deltas to its RoIs.
+
+    Args:
+        head: With the box coder.
+        rois: (R, 5) image index, x1, y1, x2, y2.
+        bbox_pred: (R, 4).
+        metas: One an image, with ``img_shape``, to which boxes are clipped.
+
+    Returns:
+        One (R_b, 4) tensor an image.
+    """
+    images = [rois[:, 0] == index for index in range(len(metas))]
+    return [
+        head.bbox_coder.decode(rois[own, 1:], bbox_pred[own], max_shape=meta['img_shape'])
+        for own, meta in zip(images, metas, strict=True)
+    ]
 
 
 def box_losses(head: BBoxHead, cls_score: Tensor | None, outputs: BoxOutputs) -> dict[str, Tensor]:

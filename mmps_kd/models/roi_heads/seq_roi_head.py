@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-from mmcv.ops import batched_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
@@ -19,6 +17,7 @@ from .reid_roi_head import (
     RoIOutputs,
     assigned_pids,
     box_losses,
+    decode,
     positive_rois,
     sample_rois,
 )
@@ -57,12 +56,13 @@ class SeqRoIHead(ReIDRoIHead):
     No gradient flows from the second stage into the first head's boxes.
 
     In testing the first head's detections, after NMS, are regressed once more by the second head and go through a
-    second, milder NMS. Embeddings are taken from the final boxes, as query embeddings are from the given ones (ours;
-    the published code takes them from the boxes that the second head reads).
+    second, milder NMS. The published code takes embeddings from the boxes that the second head reads:
+    ``embed_final_boxes=False``.
 
     Args:
         second_bbox_head: Config of the second head's box regression, with ``with_cls=False``.
-        shared_head: Config of the layers between RoI features and heads, built once for each stage; None for none.
+        shared_head: Config of the layers between RoI features and the first head; None for none.
+        second_shared_head: Config of those of the second stage; None: the same as ``shared_head``, with own weights.
         first_cls_score: A detection keeps the first head's score, as published; otherwise the norm decides.
         **kwargs: As for :class:`ReIDRoIHead`; ``reid_head`` is a :class:`NormAwareReIDHead`, ``train_cfg.second`` has
             the second stage's ``assigner`` and ``sampler``, ``test_cfg.second`` its ``nms``.
@@ -72,11 +72,13 @@ class SeqRoIHead(ReIDRoIHead):
         self,
         second_bbox_head: ConfigType,
         shared_head: OptConfigType = None,
+        second_shared_head: OptConfigType = None,
         first_cls_score: bool = True,
         **kwargs,
     ) -> None:
         super().__init__(shared_head=shared_head, **kwargs)
-        self.second_shared_head = nn.Identity() if shared_head is None else MODELS.build(shared_head)
+        second_shared_head = second_shared_head or shared_head
+        self.second_shared_head = nn.Identity() if second_shared_head is None else MODELS.build(second_shared_head)
         self.second_bbox_head: BBoxHead = MODELS.build(second_bbox_head)
         self.first_cls_score = first_cls_score
 
@@ -92,7 +94,7 @@ class SeqRoIHead(ReIDRoIHead):
         self, x: tuple[Tensor], sampling_results: list[SamplingResult], batch_data_samples: SampleList
     ) -> SeqRoIOutputs:
         """Run the first head on the sampled RoIs, the second on RoIs sampled from the first one's boxes."""
-        first = self.forward_boxes(x, sampling_results)
+        first, _ = self.forward_boxes(x, sampling_results)
         metas = [sample.metainfo for sample in batch_data_samples]
         refined = decode(self.bbox_head, first['rois'], first['bbox_pred'].detach(), metas)
         candidates = [InstanceData(priors=boxes) for boxes in refined]
@@ -110,7 +112,8 @@ class SeqRoIHead(ReIDRoIHead):
     def forward_second(self, x: tuple[Tensor], rois: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Deltas (S, 4), embeddings (S, D) and logits (S,) of the second head on RoIs (S, 5)."""
         feats = self.extract_reid_feats(x, rois)
-        _, bbox_pred = self.second_bbox_head(feats)
+        # Of two branches the last, after conv5.
+        _, bbox_pred = self.second_bbox_head(feats[:, -self.second_bbox_head.in_channels :])
         return bbox_pred, *self.reid_head.embed_and_score(feats)
 
     def extract_reid_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
@@ -130,21 +133,14 @@ class SeqRoIHead(ReIDRoIHead):
 
     def _detect(self, x: tuple[Tensor], rpn_results_list: InstanceList, metas: list[dict]) -> InstanceList:
         first = super()._detect(x, rpn_results_list, metas)
-        rois = bbox2roi([res.bboxes for res in first])
+        read = [res.bboxes for res in first]
+        rois = bbox2roi(read)
         bbox_pred, _, logits = self.forward_second(x, rois)
         boxes = decode(self.second_bbox_head, rois, bbox_pred, metas)
         scores = [res.scores for res in first]
         if not self.first_cls_score:
             scores = logits.sigmoid().split([len(res) for res in first])
-        return [self._second_nms(*image) for image in zip(boxes, scores, strict=True)]
-
-    def _second_nms(self, boxes: Tensor, scores: Tensor) -> InstanceData:
-        """Leave out boxes of low score, and those that overlap a box of higher score too much."""
-        sure = scores > self.test_cfg.score_thr
-        boxes, scores = boxes[sure], scores[sure]
-        labels = torch.zeros_like(scores, dtype=torch.long)
-        kept, indices = batched_nms(boxes, scores, labels, self.test_cfg.second.nms, class_agnostic=True)
-        return InstanceData(bboxes=kept[:, :4], scores=kept[:, 4], labels=labels[indices])
+        return [self._suppress(*image, self.test_cfg.second.nms) for image in zip(boxes, scores, read, strict=True)]
 
     def named_losses(self) -> dict[str, nn.Module]:
         """The loss modules by the names that their values have in the log."""
@@ -153,22 +149,3 @@ class SeqRoIHead(ReIDRoIHead):
             loss_second_cls=self.reid_head.loss_cls,
             loss_second_bbox=self.second_bbox_head.loss_bbox,
         )
-
-
-def decode(head: BBoxHead, rois: Tensor, bbox_pred: Tensor, metas: list[dict]) -> list[Tensor]:
-    """Apply a class-agnostic head's deltas to its RoIs.
-
-    Args:
-        head: Knows how deltas are meant.
-        rois: (R, 5) image index, x1, y1, x2, y2.
-        bbox_pred: (R, 4).
-        metas: One an image, with ``img_shape``, to which boxes are clipped.
-
-    Returns:
-        One (R_b, 4) tensor an image.
-    """
-    images = [rois[:, 0] == index for index in range(len(metas))]
-    return [
-        head.bbox_coder.decode(rois[own, 1:], bbox_pred[own], max_shape=meta['img_shape'])
-        for own, meta in zip(images, metas, strict=True)
-    ]

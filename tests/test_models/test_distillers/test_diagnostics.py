@@ -153,8 +153,12 @@ def test_rpn_gaps():
     log3 = torch.tensor(3.0).log().item()  # a probability of 3/4
     theirs = rpn_outputs([0.0, log3, 0.0], [[3.0, 4, 0, 0], [1.0] * 4, [9.0] * 4], [0.0] * 3, [0.0] * 3)
     student, teacher = SimpleNamespace(rpn=ours), TeacherOutputs((), theirs.cls_scores, theirs.bbox_preds)
-    assert RPNClsTerm(dict(type='LogitDistillationLoss')).distance(student, teacher).item() == pytest.approx((0 + 1 / 4) / 2)
-    assert RPNBoxTerm(dict(type='BoundedRegressionLoss')).distance(student, teacher).item() == pytest.approx((5 + 0) / 2)
+    assert RPNClsTerm(dict(type='LogitDistillationLoss')).distance(student, teacher).item() == pytest.approx(
+        (0 + 1 / 4) / 2
+    )
+    assert RPNBoxTerm(dict(type='BoundedRegressionLoss')).distance(student, teacher).item() == pytest.approx(
+        (5 + 0) / 2
+    )
 
 
 def test_roi_gaps():

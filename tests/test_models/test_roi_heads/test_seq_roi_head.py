@@ -197,7 +197,7 @@ def test_second_nms_and_threshold(head):
     head.test_cfg.update(score_thr=0.3)
     # IoU with the first: 0.6 and 1 / 3; the last one's score is too low.
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 6], [0, 5, 10, 15], [50, 50, 60, 60]])
-    kept = head._second_nms(boxes, torch.tensor([0.9, 0.8, 0.7, 0.2]))
+    kept = head._suppress(boxes, torch.tensor([0.9, 0.8, 0.7, 0.2]), boxes, head.test_cfg.second.nms)
     assert kept.bboxes.tolist() == [[0, 0, 10, 10], [0, 5, 10, 15]]
     assert kept.scores.tolist() == pytest.approx([0.9, 0.7])
     assert kept.labels.tolist() == [0, 0]
