@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
-from mmps_kd.datasets import AlignPids, LoadPersonSearchAnnotations, PackPersonSearchInputs
+from mmps_kd.datasets import AlignPids, FloorResize, LoadPersonSearchAnnotations, PackPersonSearchInputs
 from mmps_kd.errors import UserError
 
 HEIGHT, WIDTH = 60, 80
@@ -191,3 +191,32 @@ def test_a_flipped_query_image_is_an_error():
 def test_a_pipeline_without_annotations_packs():
     packed = PackPersonSearchInputs()(dict(img=np.zeros((6, 8, 3), np.uint8), img_path='a.jpg'))
     assert packed['inputs'].shape == (3, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'expected'),
+    [
+        (1080, 1920, (843, 1500)),  # mmcv makes 844 of it
+        (576, 720, (900, 1125)),
+        (1920, 1080, (1500, 843)),
+        (300, 500, (900, 1500)),
+        (700, 700, (900, 900)),
+    ],
+)
+def test_floor_resize_sizes(height, width, expected):
+    img = np.zeros((height, width, 3), dtype=np.uint8)
+    results = FloorResize(scale=(1500, 900))(dict(img=img, img_shape=img.shape[:2]))
+    assert results['img'].shape == (*expected, 3)
+    assert results['img_shape'] == expected
+    assert results['scale_factor'] == (expected[1] / width, expected[0] / height)
+
+
+def test_floor_resize_keeps_fractions_and_scales_boxes():
+    img = np.arange(4, dtype=np.uint8).reshape(2, 2, 1).repeat(3, axis=2)  # rows 0 1, 2 3
+    results = FloorResize(scale=(4, 4))(load([[0, 0, 1, 2]], [5], img))
+    assert results['img'].dtype == np.float32
+    # Half-pixel centres: 0.25 and 0.75 of the way between two pixels.
+    assert results['img'][0, :, 0].tolist() == [0, 0.25, 0.75, 1]
+    assert results['img'][:, 0, 0].tolist() == [0, 0.5, 1.5, 2]
+    assert results['gt_bboxes'].tensor.tolist() == [[0, 0, 2, 4]]
+    assert results['gt_pids'].tolist() == [5]

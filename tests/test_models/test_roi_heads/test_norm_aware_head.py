@@ -68,3 +68,27 @@ def test_fp32_under_autocast(head):
     with torch.autocast('cpu', dtype=torch.bfloat16):
         embeddings, logits = head.embed_and_score(torch.randn(3, 2, 7, 7))
     assert (embeddings.dtype, logits.dtype) == (torch.float32, torch.float32)
+
+
+def test_two_branches_by_hand():
+    cfg = dict(in_channels=5, before_channels=2, feat_channels=4, loss_oim=dict(type='OIMLoss', num_identities=5))
+    loss_cls = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    head = MODELS.build(dict(type='NormAwareReIDHead', with_bn=True, loss_cls=loss_cls, **cfg)).eval()
+    feats = torch.randn(3, 5, 1, 1, generator=torch.Generator().manual_seed(0))
+    halves = [head.before(feats[:, :2, 0, 0]), head.bn(head.fc(feats[:, 2:, 0, 0]))]
+    vectors = torch.cat(halves, dim=1)
+    embeddings, logits = head.embed_and_score(feats)
+    assert (head.fc.in_features, head.fc.out_features) == (3, 2)
+    assert head.loss_oim.lut.shape == (5, 4)
+    assert torch.allclose(embeddings, vectors / vectors.norm(dim=1, keepdim=True))
+    assert torch.allclose(logits, head.rescaler(vectors.norm(dim=1, keepdim=True))[:, 0])
+
+
+def test_max_pooling_by_hand():
+    layer = MODELS.build(dict(type='MaxPoolResLayer', depth=18, with_input=True))
+    layer.eval()
+    x = torch.randn(2, 256, 6, 4)
+    pooled = layer(x)
+    assert pooled.shape == (2, 256 + 512, 1, 1)
+    assert torch.equal(pooled[:, :256, 0, 0], x.flatten(2).max(dim=2).values)
+    assert torch.equal(pooled[:, 256:, 0, 0], layer.layer4(x).flatten(2).max(dim=2).values)
