@@ -90,7 +90,7 @@ def test_nothing_of_training_is_kept(program, model):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'config',
-    ['demo/seqnet_r18-quarter_mini.py', 'oim/oim_r18_20e_cuhk-sysu.py', 'oim/oim_r50-fpn_20e_cuhk-sysu.py'],
+    ['demo/seqnet_r18-quarter_mini.py', 'seqnet/seqnet_r18_20e_cuhk-sysu.py', 'oim/oim_r50-fpn_20e_cuhk-sysu.py'],
 )
 def test_onnx_of_other_models(config, spread_model, predict, noise, tmp_path):
     model = spread_model(config)

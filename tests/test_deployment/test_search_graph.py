@@ -16,6 +16,8 @@ CONFIGS = [
     'oim/oim_r18_20e_cuhk-sysu.py',
     'oim/oim_r50-fpn_20e_cuhk-sysu.py',
     'seqnet/seqnet_r18-fpn_20e_cuhk-sysu.py',
+    'seqnet/seqnet_r18_20e_cuhk-sysu.py',
+    'nae/nae_r50_22e_cuhk-sysu.py',
 ]
 
 

@@ -83,7 +83,8 @@ def main() -> None:
     state, left_out = convert(published, name, args.checkpoint)
     lines = [f'left out: {key} {tuple(published[key].shape)}' for key in left_out]
     oim = 'roi_head.reid_head.loss_oim'
-    prw = len(state[f'{oim}.lut']) < 500
+    rows = len(state[f'{oim}.lut'])
+    prw = rows in (482, 483)
     meta = dict(converted_from=f'{name}, {Path(args.checkpoint).name}')
     if prw:
         state[f'{oim}.lut'], notes, meta['dataset_meta'] = map_prw(state[f'{oim}.lut'], args.prw)
@@ -95,6 +96,8 @@ def main() -> None:
         torch.save(dict(state_dict=state, meta=meta), file)
     print('\n'.join([f'{len(published) - len(left_out)} tensors converted', *lines]))
     print(f'{args.out}: {name}, for configs/{config.relative_to(CONFIGS)}')
+    if not prw and rows != 5532:
+        print(f'its OIM table has {rows} rows: set model.roi_head.reid_head.loss_oim.num_identities={rows}')
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
