@@ -182,6 +182,7 @@ def test_embedding_needs_no_detector(embed_file, embed_program):
 def test_embedding_by_other_models(config, spread_model, predict, noise, tmp_path):
     """The detections of an image, as given boxes, have their embeddings."""
     model = spread_model(config)
+    model.roi_head.embed_final_boxes = True
     program = export_program(model, 'embed')
     write_onnx(program, tmp_path / 'embed.onnx', 'embed')
     session = onnxruntime.InferenceSession(tmp_path / 'embed.onnx')
