@@ -52,6 +52,8 @@ HERE = {
     r'\brcnn\.score_thr=0\.01\b': 'rcnn.score_thr=0.0',
     r'\bCONFIG\b': 'configs/oim/oim_r18_20e_cuhk-sysu.py',
     r'\b(CHECKPOINT|FILE)\b': 'work_dirs/oim_r18_20e_cuhk-sysu/epoch_1.pth',
+    # What was converted.
+    r'\bseqnet_r50_cuhk-sysu\.pth': 'work_dirs/seqnet_r50_20e_cuhk-sysu/epoch_1.pth',
     # A name would find the package's own model.
     r"(?<![\w/])oim_r18-narrow_mini(?=[ '])": 'configs/demo/oim_r18-narrow_mini.py',
     r'\bs\d{3}\.jpg': 's1.jpg',
@@ -64,6 +66,7 @@ ELSEWHERE = {
     r'pip ': 'tests/test_packaging.py',
     r'pre-commit ': 'nobody: it changes the repository',
     r'source ': 'nobody: the environment is active',
+    r'python tools/model_converters/': 'tests/test_tools/test_convert_seqnet.py',
     r'tools/(dist|slurm)_': 'tests/test_tools/test_distributed.py, tests/test_tools/test_launch_scripts.py',
     r'tools/reproduce_paper.sh ': 'tests/test_tools/test_reproduce_paper_run.py',
     r'python benchmarks/': 'nobody: they take long',
