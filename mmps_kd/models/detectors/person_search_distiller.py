@@ -12,7 +12,16 @@ from mmps_kd.errors import UserError
 from ..distillers.check_teacher import check_teacher
 from ..distillers.diagnostics import Diagnostics, gradient_norms
 from ..distillers.teacher import DetectorTeacher, FeatureLevel
-from ..distillers.terms import HEAD_TERMS, EmbeddingTerm, FeatureTerm, TeacherOutputs, cosine_distance
+from ..distillers.terms import (
+    HEAD_TERMS,
+    EmbeddingTerm,
+    FeatureTerm,
+    HeadOutputs,
+    TeacherOutputs,
+    by_anchor,
+    cosine_distance,
+    outputs_of_boxes,
+)
 from .person_search_rcnn import PersonSearchRCNN, TrainOutputs
 
 
@@ -30,7 +39,9 @@ class PersonSearchDistiller(PersonSearchRCNN):
             nothing is measured.
 
     Args:
-        teacher: ``dict(config=..., checkpoint=...)`` of a trained detector; None if no loss needs it.
+        teacher: ``dict(config=..., checkpoint=...)`` of a trained detector, with ``person_class`` if it has several,
+            and ``answers='boxes'`` if it is compared by its detections: see :class:`DetectorTeacher`; None if no loss
+            needs it.
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against the
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
@@ -121,15 +132,24 @@ class PersonSearchDistiller(PersonSearchRCNN):
         asked = {at.split('.')[0] for at in self.locations if at != 'roi.embedding'}
         if not asked:
             return None
-        x = self.teacher.extract_feat(batch_inputs, batch_data_samples)
-        teacher_outputs = TeacherOutputs(x)
-        if 'rpn' in asked:
-            teacher_outputs.cls_scores, teacher_outputs.bbox_preds = self.teacher.forward_rpn(x)
-        if 'roi' in asked:
-            teacher_outputs.roi_cls_score, teacher_outputs.roi_bbox_pred = self.teacher.forward_rois(
-                x, student.roi.rois
-            )
-        return teacher_outputs
+        outputs, rpn, roi = TeacherOutputs(), self.rpn_head, self.roi_head.bbox_head
+        by_boxes = self.teacher.answers == 'boxes'
+        if not by_boxes or asked - {'rpn', 'roi'}:
+            outputs.features = x = self.teacher.extract_feat(batch_inputs, batch_data_samples)
+        if by_boxes and asked & {'rpn', 'roi'}:
+            people = self.teacher.detect_people(batch_inputs, batch_data_samples)
+        if 'rpn' in asked and by_boxes:
+            anchors = torch.cat(student.rpn.anchors, dim=1)
+            outputs.rpn = outputs_of_boxes(anchors, people, rpn.bbox_coder, rpn.cls_out_channels)
+        elif 'rpn' in asked:
+            scores, deltas = self.teacher.forward_rpn(x)
+            outputs.rpn = HeadOutputs(by_anchor(scores, rpn.cls_out_channels), by_anchor(deltas, 4))
+        if 'roi' in asked and by_boxes:
+            rois = student.roi.rois[:, 1:].split([len(result.priors) for result in student.roi.sampling_results])
+            outputs.roi = outputs_of_boxes(rois, people, roi.bbox_coder, num_logits=2)
+        elif 'roi' in asked:
+            outputs.roi = HeadOutputs(*self.teacher.forward_rois(x, student.roi.rois))
+        return outputs
 
     def teachers(self) -> dict[str, dict[str, str] | None]:
         """Names and hashes of the detector teacher and of the table's teacher; None where there is none."""

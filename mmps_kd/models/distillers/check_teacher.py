@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from mmdet.models.dense_heads import RPNHead
-from mmdet.models.detectors import BaseDetector
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
@@ -67,7 +66,7 @@ def check_teacher(
     pairs, findings = {}, []
     for location in dict.fromkeys(locations):
         if location in HEAD_TERMS:
-            differences = head_differences(location, student, model, ours, theirs)
+            differences = head_differences(location, student, teacher, ours, theirs)
         else:
             level = levels[location]
             earlier = [other for other in levels.values() if other.stride == level.stride].index(level)
@@ -102,18 +101,28 @@ def level_differences(
 def head_differences(
     location: str,
     student: PersonSearchRCNN,
-    teacher: BaseDetector,
+    teacher: DetectorTeacher,
     ours: tuple[Tensor, ...],
     theirs: tuple[Tensor, ...],
 ) -> Iterator[str]:
     """How the answers of two heads at ``rpn.cls``, ``rpn.bbox``, ``roi.cls`` or ``roi.bbox`` differ."""
     stage, answer = location.split('.')
-    own, other = (getattr(model, f'{stage}_head', None) for model in (student, teacher))
+    if teacher.person_class is None and (stage == 'roi' or teacher.answers == 'boxes'):
+        yield f'the teacher has {teacher.num_classes} classes: say by person_class=... which of them people are'
+        return
+    if teacher.answers == 'boxes':
+        return
+    own, other = (getattr(model, f'{stage}_head', None) for model in (student, teacher.model))
     # Those of other classes (cascades, guided anchors, Sparse R-CNN) do not answer for given anchors or RoIs.
     if not isinstance(other, RPNHead if stage == 'rpn' else StandardRoIHead):
-        heads = [f'{name} {type(head).__name__}' for name, head in teacher.named_children() if name.endswith('head')]
+        heads = [
+            f'{name} {type(head).__name__}' for name, head in teacher.model.named_children() if name.endswith('head')
+        ]
         there = type(other).__name__ if other else f'none (it has {", ".join(heads) or "no heads"})'
-        yield f"the student's {stage}_head is {type(own).__name__}, the teacher's {there}"
+        yield (
+            f"the student's {stage}_head is {type(own).__name__}, the teacher's {there}; "
+            "set answers='boxes' of the teacher to compare its detections"
+        )
         return
     if stage == 'rpn':
         yield from anchor_differences(own, other, ours, theirs)
@@ -162,17 +171,21 @@ def describe_rpn(head: RPNHead, answer: str) -> list[str]:
 
 
 def describe_roi(head: StandardRoIHead, x: tuple[Tensor, ...], answer: str) -> list[str]:
-    """What the numbers of a box head mean, found by running it on one RoI of the feature maps ``x``."""
+    """What the numbers of a box head mean, found by running it on one RoI of the feature maps ``x``.
+
+    Of a head with several classes, it is what :meth:`DetectorTeacher.forward_rois` makes of them.
+    """
     rois = x[0].new_tensor([[0, 0, 0, 64, 128]])
     outputs, box_head = head._bbox_forward(x, rois), head.bbox_head
-    number = box_head.num_classes
-    classes = '1 class' if number == 1 else f'{number} classes'
+    logits, deltas, number = width(outputs['cls_score']), width(outputs['bbox_pred']), box_head.num_classes
     if answer == 'cls':
         score = 'sigmoid' if getattr(box_head.loss_cls, 'use_sigmoid', False) else 'softmax'
-        return [f'{width(outputs["cls_score"])} logits a RoI ({classes} and background, {score})']
-    deltas = width(outputs['bbox_pred'])
-    each = '' if deltas == '4' else f' ({type(box_head).__name__}, {classes})'
-    return [f'{deltas} deltas a RoI{each}', describe_coder(box_head.bbox_coder)]
+        if logits == str(number + 1):
+            return [f'2 logits a RoI (1 class and background, {score})']
+        return [f'{logits} logits a RoI ({type(box_head).__name__}, {number} classes, {score})']
+    if deltas in ('4', str(4 * number)):
+        return ['4 deltas a RoI', describe_coder(box_head.bbox_coder)]
+    return [f'{deltas} deltas a RoI ({type(box_head).__name__})', describe_coder(box_head.bbox_coder)]
 
 
 def width(answer: Tensor | tuple | None) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample, SampleList
+from mmdet.utils import InstanceList
 from mmengine.config import Config
+from mmengine.hub import get_config
 from torch import Tensor
 
-from mmps_kd.errors import UserError
+from mmps_kd.errors import UserError, check_choice
 
 from ..utils.checkpoint_io import file_sha256, load_teacher, read_checkpoint
 
@@ -40,23 +42,44 @@ class DetectorTeacher:
     calls or DDP buckets. It follows the device of what it is asked about, and a copy of the student shares it.
 
     Args:
-        config: Config file of the teacher.
+        config: Config file of the teacher, or name of one of an installed package, such as
+            ``mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py``.
         checkpoint: Its trained weights.
         preprocessor: The student's data preprocessor: inputs are normalised its way, and brought to the teacher's.
+        person_class: Which of its classes people are, 0 in COCO; needed where it has several and is asked for more
+            than features and objectness. Class logits become two, of this class and of everything else.
+        answers: What is compared at ``rpn.*`` and ``roi.*``: ``heads``, the answers of the teacher's own RPN and box
+            head on the student's anchors and RoIs; or ``boxes``, the boxes and scores of the people that it detects,
+            which any detector has, see :func:`outputs_of_boxes`.
 
     Raises:
-        UserError: If a file is missing or damaged, or weights and config do not fit.
+        UserError: If a file is missing or damaged, weights and config do not fit, or there is no such class.
     """
 
-    def __init__(self, config: str, checkpoint: str, preprocessor: torch.nn.Module) -> None:
-        if not Path(config).is_file():
-            raise UserError(f'teacher config {config} does not exist')
-        cfg = Config.fromfile(config, import_custom_modules=False)
+    def __init__(
+        self,
+        config: str,
+        checkpoint: str,
+        preprocessor: torch.nn.Module,
+        person_class: int | None = None,
+        answers: str = 'heads',
+    ) -> None:
+        check_choice('answers', answers, ['heads', 'boxes'])
+        try:
+            cfg = get_config(config) if '::' in config else Config.fromfile(config, import_custom_modules=False)
+        except (FileNotFoundError, ImportError, AssertionError) as error:
+            raise UserError(f'teacher config {config} does not exist ({error})') from None
         state = read_checkpoint(checkpoint)['state_dict']
         self.config, self.sha256 = Path(config).name, file_sha256(checkpoint)
         # What the student draws must not depend on its teacher.
         with torch.random.fork_rng(devices=[]):
             self.model: BaseDetector = load_teacher(cfg, state, checkpoint).requires_grad_(False)
+        self.num_classes = count_classes(self.model)
+        if self.num_classes == 1:
+            person_class = 0
+        if person_class is not None and not 0 <= person_class < self.num_classes:
+            raise UserError(f'teacher {config} has classes 0 to {self.num_classes - 1}: person_class={person_class}')
+        self.person_class, self.answers = person_class, answers
         self.preprocessor = preprocessor
         # Compared once: in a training step it would wait for the GPU.
         self.same_normalisation = normalise_alike(preprocessor, self.model.data_preprocessor)
@@ -72,13 +95,20 @@ class DetectorTeacher:
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, samples: SampleList) -> list[DetDataSample]:
-        """Detections in images that are normalised the student's way, in original pixels; ``samples`` stay as they are.
+        """Detected people in images that are normalised the student's way, in original pixels.
+
+        ``samples`` stay as they are. Of a teacher with several classes and no ``person_class``, all it detects.
 
         Args:
             inputs: (B, 3, H, W).
             samples: Their meta information.
         """
-        return self.model.predict(self._own_inputs(inputs, samples), [sample.new() for sample in samples])
+        return self._predict(inputs, samples, rescale=True)
+
+    @torch.no_grad()
+    def detect_people(self, inputs: Tensor, samples: SampleList) -> InstanceList:
+        """Detected people of each image: ``bboxes`` (N, 4) in pixels of ``inputs``, ``scores`` (N,)."""
+        return [result.pred_instances for result in self._predict(inputs, samples, rescale=False)]
 
     @torch.no_grad()
     def forward_rpn(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
@@ -87,9 +117,25 @@ class DetectorTeacher:
 
     @torch.no_grad()
     def forward_rois(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (R, 2) and deltas (R, 4) of RoIs (R, 5)."""
+        """Logits (R, 2) of person and rest, and the person's deltas (R, 4), of RoIs (R, 5)."""
         answer = self.model.roi_head._bbox_forward(x, rois)
-        return answer['cls_score'], answer['bbox_pred']
+        logits, deltas = answer['cls_score'], answer['bbox_pred']
+        if self.num_classes == 1:
+            return logits, deltas
+        logits, person = logits.float(), self.person_class
+        # The same probability of a person as that of the softmax over all classes.
+        rest = torch.cat([logits[:, :person], logits[:, person + 1 :]], dim=1).logsumexp(dim=1)
+        if deltas.shape[1] > 4:
+            deltas = deltas[:, 4 * person : 4 * person + 4]
+        return torch.stack([logits[:, person], rest], dim=1), deltas
+
+    def _predict(self, inputs: Tensor, samples: SampleList, rescale: bool) -> list[DetDataSample]:
+        copies = [sample.new() for sample in samples]
+        results = self.model.predict(self._own_inputs(inputs, copies), copies, rescale=rescale)
+        if self.person_class is not None:
+            for result in results:
+                result.pred_instances = result.pred_instances[result.pred_instances.labels == self.person_class]
+        return results
 
     def _own_inputs(self, inputs: Tensor, samples: SampleList | None) -> Tensor:
         if next(self.model.parameters()).device != inputs.device:
@@ -97,6 +143,13 @@ class DetectorTeacher:
         if self.same_normalisation:
             return inputs
         return renormalise(inputs, self.preprocessor, self.model.data_preprocessor, samples)
+
+
+def count_classes(model: BaseDetector) -> int:
+    """How many classes a detector tells apart; 1 without a head that does."""
+    head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
+    head = head[-1] if isinstance(head, torch.nn.ModuleList) else head
+    return getattr(head, 'num_classes', 1)
 
 
 def normalisation(preprocessor: torch.nn.Module) -> tuple[Tensor | float, Tensor | float, bool, float]:

@@ -1,10 +1,13 @@
 """What a distillation loss compares: student and teacher outputs at one location of the model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from mmdet.models.task_modules.coders import BaseBBoxCoder
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_overlaps
+from mmdet.utils import InstanceList
 from torch import Tensor, nn
 
 from mmps_kd.structures import UNLABELLED
@@ -13,6 +16,23 @@ from ..detectors.person_search_rcnn import TrainOutputs
 from ..roi_heads import RoIOutputs
 from .teacher import FeatureLevel
 
+MIN_OVERLAP = 0.5
+
+
+@dataclass
+class HeadOutputs:
+    """What the teacher says about the student's N anchors or RoIs.
+
+    Attributes:
+        cls_score: (N, K) logits: K = 1 for sigmoid, 2 for softmax, background last.
+        bbox_pred: (N, 4) deltas.
+        known: (N,) bool, about which of them it says something; None: about all.
+    """
+
+    cls_score: Tensor
+    bbox_pred: Tensor
+    known: Tensor | None = None
+
 
 @dataclass
 class TeacherOutputs:
@@ -20,17 +40,13 @@ class TeacherOutputs:
 
     Attributes:
         features: Feature maps, each (B, C, H, W).
-        cls_scores: Objectness logits by level, (B, A, H, W); (B, 2 A, H, W) of a head with softmax.
-        bbox_preds: Deltas by level, (B, 4 A, H, W).
-        roi_cls_score: (R, 2) logits on the student's RoIs.
-        roi_bbox_pred: (R, 4) deltas on them.
+        rpn: On the anchors, image by image in mmdet's order.
+        roi: On the RoIs that the student sampled.
     """
 
-    features: tuple[Tensor, ...]
-    cls_scores: list[Tensor] | None = None
-    bbox_preds: list[Tensor] | None = None
-    roi_cls_score: Tensor | None = None
-    roi_bbox_pred: Tensor | None = None
+    features: tuple[Tensor, ...] | None = None
+    rpn: HeadOutputs | None = None
+    roi: HeadOutputs | None = None
 
 
 class FeatureTerm(nn.Module):
@@ -107,18 +123,22 @@ class RPNClsTerm(HeadTerm):
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the sampled anchors' logits, averaged as the hard loss is."""
         weight = torch.cat(student.rpn.label_weights, dim=1).flatten()
+        if teacher.rpn.known is not None:
+            weight = weight * teacher.rpn.known
         return self.loss(*self._logits(student, teacher), weight, student.rpn.avg_factor)
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean absolute difference of the sampled anchors' probability to be a person."""
         sampled = torch.cat(student.rpn.label_weights, dim=1).flatten() > 0
+        if teacher.rpn.known is not None:
+            sampled &= teacher.rpn.known
         own, target = (foreground(logits[sampled]) for logits in self._logits(student, teacher))
         return (own - target).abs().mean()
 
     def _logits(self, student: TrainOutputs, teacher: TeacherOutputs) -> tuple[Tensor, Tensor]:
-        """(N, K) logits of all anchors: K = 1 for sigmoid, 2 for softmax, background last."""
-        size = student.rpn.cls_scores[0].numel() // student.rpn.label_weights[0].numel()
-        return by_anchor(student.rpn.cls_scores, size), by_anchor(teacher.cls_scores, size)
+        """(N, K) logits of all anchors."""
+        target = teacher.rpn.cls_score
+        return by_anchor(student.rpn.cls_scores, target.shape[1]), target
 
 
 class RPNBoxTerm(HeadTerm):
@@ -126,31 +146,33 @@ class RPNBoxTerm(HeadTerm):
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the positive anchors' deltas, averaged as the hard loss is."""
-        rpn, positive = student.rpn, self._positive(student)
-        deltas, soft = by_anchor(rpn.bbox_preds, 4)[positive], by_anchor(teacher.bbox_preds, 4)[positive]
+        rpn, positive = student.rpn, self._positive(student, teacher)
+        deltas, soft = by_anchor(rpn.bbox_preds, 4)[positive], teacher.rpn.bbox_pred[positive]
         targets = torch.cat(rpn.bbox_targets, dim=1).flatten(0, 1)[positive]
         return self.loss(deltas, soft, targets, rpn.avg_factor)
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean L2 distance of the positive anchors' deltas."""
-        positive = self._positive(student)
-        return mean_distance(*(by_anchor(x.bbox_preds, 4)[positive] for x in (student.rpn, teacher)))
+        positive = self._positive(student, teacher)
+        return mean_distance(by_anchor(student.rpn.bbox_preds, 4)[positive], teacher.rpn.bbox_pred[positive])
 
-    def _positive(self, student: TrainOutputs) -> Tensor:
-        return torch.cat(student.rpn.bbox_weights, dim=1).flatten(0, 1)[:, 0] > 0
+    def _positive(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        positive = torch.cat(student.rpn.bbox_weights, dim=1).flatten(0, 1)[:, 0] > 0
+        return positive if teacher.rpn.known is None else positive & teacher.rpn.known
 
 
 class RoIClsTerm(HeadTerm):
     """A loss between class logits on the RoIs that the student sampled."""
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
-        """Compare all sampled RoIs."""
-        return self.loss(student.roi.cls_score, teacher.roi_cls_score)
+        """Compare all sampled RoIs about which the teacher says something, averaged as the hard loss is."""
+        return self.loss(student.roi.cls_score, teacher.roi.cls_score, teacher.roi.known)
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean absolute difference of the RoIs' probability to be a person."""
-        own, target = foreground(student.roi.cls_score), foreground(teacher.roi_cls_score)
-        return (own - target).abs().mean()
+        own, target = foreground(student.roi.cls_score), foreground(teacher.roi.cls_score)
+        difference = (own - target).abs()
+        return (difference if teacher.roi.known is None else difference[teacher.roi.known]).mean()
 
 
 class RoIBoxTerm(HeadTerm):
@@ -158,15 +180,18 @@ class RoIBoxTerm(HeadTerm):
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the positive RoIs, averaged over all sampled ones as the hard loss is."""
-        roi = student.roi
-        positive = roi.bbox_weights[:, 0] > 0
-        deltas, soft, targets = roi.bbox_pred[positive], teacher.roi_bbox_pred[positive], roi.bbox_targets[positive]
+        roi, positive = student.roi, self._positive(student, teacher)
+        deltas, soft, targets = roi.bbox_pred[positive], teacher.roi.bbox_pred[positive], roi.bbox_targets[positive]
         return self.loss(deltas, soft, targets, len(positive))
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean L2 distance of the positive RoIs' deltas."""
+        positive = self._positive(student, teacher)
+        return mean_distance(student.roi.bbox_pred[positive], teacher.roi.bbox_pred[positive])
+
+    def _positive(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         positive = student.roi.bbox_weights[:, 0] > 0
-        return mean_distance(student.roi.bbox_pred[positive], teacher.roi_bbox_pred[positive])
+        return positive if teacher.roi.known is None else positive & teacher.roi.known
 
 
 HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
@@ -207,6 +232,35 @@ def foreground(logits: Tensor) -> Tensor:
 def mean_distance(own: Tensor, target: Tensor) -> Tensor:
     """Mean L2 distance of rows (N, 4); NaN if there are none."""
     return (own.float() - target.float()).norm(dim=1).mean()
+
+
+def outputs_of_boxes(
+    priors: Sequence[Tensor], people: InstanceList, coder: BaseBBoxCoder, num_logits: int
+) -> HeadOutputs:
+    """Turn a detector's boxes into what its head would say about anchors or RoIs.
+
+    A prior that overlaps a detection by an IoU of at least 0.5 has its score as the probability of a person, and the
+    deltas to its box; of several detections, the one that it overlaps most, then the first. Nothing is said about
+    other priors.
+
+    Args:
+        priors: (N, 4) anchors or RoIs of each image.
+        people: Detections of each image, ``bboxes`` (M, 4) and ``scores`` (M,).
+        coder: The student's, for the deltas.
+        num_logits: Logits a prior: 1 for sigmoid, 2 for softmax.
+    """
+    scores, deltas, known = [], [], []
+    for boxes, found in zip(priors, people, strict=True):
+        # A box without extent and score stands for no detection.
+        targets = torch.cat([found.bboxes, boxes.new_zeros(1, 4)])
+        overlap, index = bbox_overlaps(boxes, targets).max(dim=1)
+        known.append(overlap >= MIN_OVERLAP)
+        scores.append(torch.cat([found.scores, boxes.new_zeros(1)])[index])
+        deltas.append(coder.encode(boxes, torch.where(known[-1][:, None], targets[index], boxes)))
+    logits = torch.cat(scores).logit(eps=1e-4)[:, None]
+    if num_logits == 2:
+        logits = torch.cat([logits, torch.zeros_like(logits)], dim=1)
+    return HeadOutputs(logits, torch.cat(deltas), torch.cat(known))
 
 
 def by_anchor(maps: list[Tensor], size: int) -> Tensor:

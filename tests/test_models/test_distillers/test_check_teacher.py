@@ -9,6 +9,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 from torch import nn
 
 from mmps_kd.engine.hooks.visualization_hook import draw_distillation
@@ -56,10 +57,10 @@ def changed(model, changes):
 def distil(model_cfg, build_model, write_teacher):
     """Build the small student with a teacher that differs from it by ``changes``."""
 
-    def build(*locations, student=None, **changes):
+    def build(*locations, student=None, teacher=None, **changes):
         cfg = changed(model_cfg, changes)
         torch.manual_seed(7)
-        files = write_teacher(cfg, MODELS.build(cfg))
+        files = {**write_teacher(cfg, MODELS.build(cfg)), **(teacher or {})}
         distiller = dict(type='PersonSearchDistiller', teacher=files, distillation=terms(*locations))
         return build_model(**{**changed(model_cfg, student or {}), **distiller})
 
@@ -70,11 +71,11 @@ def distil(model_cfg, build_model, write_teacher):
 def distil_fpn(repo_root, write_teacher, tmp_path):
     """Build a small student on a feature pyramid with a teacher of mmdet's base config."""
 
-    def build(*locations, base, **changes):
+    def build(*locations, base, teacher=None, **changes):
         (tmp_path / 'base.py').write_text(f"_base_ = 'mmdet::_base_/models/{base}.py'")
         cfg = changed(small(Config.fromfile(tmp_path / 'base.py').model), changes)
         torch.manual_seed(7)
-        files = write_teacher(cfg, MODELS.build(cfg))
+        files = {**write_teacher(cfg, MODELS.build(cfg)), **(teacher or {})}
         student = small(Config.fromfile(repo_root / 'configs/_base_/models/person-search_r50-fpn.py').model)
         student.roi_head.reid_head.loss_oim.update(num_identities=6, queue_size=10)
         student.update(type='PersonSearchDistiller', teacher=files, distillation=terms(*locations))
@@ -107,12 +108,29 @@ def test_many_classes(distil, make_batch):
     many = {**DETECTOR, 'roi_head.bbox_head.num_classes': 80, 'roi_head.bbox_head.reg_class_agnostic': False}
     header, lines = refusal(distil, 'backbone.0', *HEADS, **many)
     assert header.startswith('teacher teacher.py (FasterRCNN) cannot be compared with the student')
-    assert lines == [
-        'roi.cls: the student has 2 logits a RoI (1 class and background, softmax), '
-        'the teacher 81 logits a RoI (80 classes and background, softmax)',
-        'roi.bbox: the student has 4 deltas a RoI, the teacher 320 deltas a RoI (Shared2FCBBoxHead, 80 classes)',
-    ]
+    which = 'the teacher has 80 classes: say by person_class=... which of them people are'
+    assert lines == [f'roi.cls: {which}', f'roi.bbox: {which}']
     step(distil('backbone.0', 'rpn.cls', 'rpn.bbox', **many), make_batch(PEOPLE))
+    with pytest.raises(UserError, match=r'has classes 0 to 79: person_class=80$'):
+        distil('backbone.0', teacher=dict(person_class=80), **many)
+
+
+@pytest.mark.parametrize('person', [0, 7])
+@pytest.mark.parametrize('class_agnostic', [True, False])
+def test_people_of_many_classes(distil, make_batch, person, class_agnostic):
+    """A detector of COCO answers for the student's RoIs as its softmax over all classes does."""
+    many = {**DETECTOR, 'roi_head.bbox_head.num_classes': 80, 'roi_head.bbox_head.reg_class_agnostic': class_agnostic}
+    model = distil('backbone.0', *HEADS, teacher=dict(person_class=person), **many)
+    distilled = {name for name in step(model, make_batch(PEOPLE)) if name.startswith('distill/')}
+    assert distilled == {f'distill/loss_{at}' for at in ('backbone.0', *HEADS)}
+    x = (torch.randn(1, 32, 24, 32),)
+    rois = torch.tensor([[0.0, 10, 8, 40, 88], [0, 60, 20, 90, 92]])
+    logits, deltas = model.teacher.forward_rois(x, rois)
+    every = model.teacher.model.roi_head._bbox_forward(x, rois)
+    expected = every['cls_score'].softmax(dim=1)[:, person]
+    assert torch.allclose(logits.softmax(dim=1)[:, 0], expected, atol=1e-7)
+    of_person = every['bbox_pred'] if class_agnostic else every['bbox_pred'].unflatten(1, (80, 4))[:, person]
+    assert torch.equal(deltas, of_person)
 
 
 # The student's: strides [8], scales [4, 6, 9, 13], ratio 2.5.
@@ -131,7 +149,7 @@ STDS = [0.2, 0.2, 0.4, 0.4]
         ({'rpn_head.loss_cls': SOFTMAX}, HEADS[:1], r'1 logits an anchor \(sigmoid\), the teacher 2 .*softmax'),
         ({'rpn_head.bbox_coder.target_stds': STDS}, HEADS[1:2], r'stds=\[1.0, .*teacher .*stds=\[0.2, 0.2, 0.4, 0.4\]'),
         ({'roi_head.bbox_head.loss_cls.use_sigmoid': True}, HEADS[2:3], 'softmax.*sigmoid'),
-        ({**DETECTOR, 'roi_head.bbox_head.num_classes': 2}, HEADS[2:3], '2 classes'),
+        ({**DETECTOR, 'roi_head.bbox_head.num_classes': 2}, HEADS[2:], '2 classes: say by person_class'),
         ({'roi_head.bbox_head.bbox_coder.target_stds': STDS}, HEADS[3:], r'stds=\[0.1, 0.1, 0.2, 0.2\], the .*\[0.2'),
         (
             {'roi_head.bbox_head.bbox_coder.target_means': [0, 0, 0, 1]},
@@ -203,13 +221,38 @@ def test_a_one_stage_teacher(distil_fpn, make_batch):
     step(model, make_batch(PEOPLE))
     header, lines = refusal(distil_fpn, 'neck.0', 'neck.1', *HEADS, **retina)
     assert '(RetinaNet)' in header
+    none = "(it has bbox_head RetinaHead); set answers='boxes' of the teacher to compare its detections"
+    which = 'the teacher has 80 classes: say by person_class=... which of them people are'
     assert lines == [
         "neck.0: the student's map has stride 4, the teacher's have 8, 16, 32, 64, 128",
-        "rpn.cls: the student's rpn_head is SampledRPNHead, the teacher's none (it has bbox_head RetinaHead)",
-        "rpn.bbox: the student's rpn_head is SampledRPNHead, the teacher's none (it has bbox_head RetinaHead)",
-        "roi.cls: the student's roi_head is ReIDRoIHead, the teacher's none (it has bbox_head RetinaHead)",
-        "roi.bbox: the student's roi_head is ReIDRoIHead, the teacher's none (it has bbox_head RetinaHead)",
+        f"rpn.cls: the student's rpn_head is SampledRPNHead, the teacher's none {none}",
+        f"rpn.bbox: the student's rpn_head is SampledRPNHead, the teacher's none {none}",
+        f'roi.cls: {which}',
+        f'roi.bbox: {which}',
     ]
+    _, lines = refusal(distil_fpn, *HEADS, teacher=dict(person_class=0), **retina)
+    heads = ['rpn_head is SampledRPNHead'] * 2 + ['roi_head is ReIDRoIHead'] * 2
+    assert lines == [
+        f"{at}: the student's {own}, the teacher's none {none}" for at, own in zip(HEADS, heads, strict=True)
+    ]
+
+
+@pytest.mark.parametrize('base', ['retinanet_r50_fpn', 'cascade-rcnn_r50_fpn', 'faster-rcnn_r50_fpn'])
+def test_teaching_by_boxes(distil_fpn, make_batch, base):
+    """Whatever detects people answers at every head, and its features teach beside."""
+    by_boxes = dict(person_class=0, answers='boxes')
+    model = distil_fpn('neck.1', *HEADS, base=base, teacher=by_boxes)
+    # Untrained, its scores are low, and no box is good: it detects the people's true boxes instead.
+    samples = make_batch(PEOPLE)['data_samples']
+    people = [
+        InstanceData(bboxes=s.gt_instances.bboxes, scores=torch.full((len(s.gt_instances),), 0.75)) for s in samples
+    ]
+    seen = model.teacher.detect_people(torch.zeros(2, 3, 192, 256), samples)
+    assert all(found.bboxes.shape == (len(found.scores), 4) for found in seen)
+    model.teacher.detect_people = lambda inputs, samples: people
+    losses = step(model, make_batch(PEOPLE))
+    distilled = {name: value for name, value in losses.items() if name.startswith('distill/')}
+    assert len(distilled) == 5 and all(value > 0 for value in distilled.values())
 
 
 def test_the_picture_of_a_one_stage_teacher(distil_fpn, make_batch):
@@ -221,9 +264,11 @@ def test_the_picture_of_a_one_stage_teacher(distil_fpn, make_batch):
 
 def test_a_cascade(distil_fpn, make_batch):
     cascade = dict(base='cascade-rcnn_r50_fpn')
-    _, lines = refusal(distil_fpn, 'neck.0', *HEADS, **cascade)
+    _, lines = refusal(distil_fpn, 'neck.0', *HEADS, teacher=dict(person_class=0), **cascade)
     assert lines == [
-        f"{location}: the student's roi_head is ReIDRoIHead, the teacher's CascadeRoIHead" for location in HEADS[2:]
+        f"{location}: the student's roi_head is ReIDRoIHead, the teacher's CascadeRoIHead; "
+        "set answers='boxes' of the teacher to compare its detections"
+        for location in HEADS[2:]
     ]
     step(distil_fpn('neck.0', 'neck.4', 'rpn.cls', 'rpn.bbox', **cascade), make_batch(PEOPLE))
 

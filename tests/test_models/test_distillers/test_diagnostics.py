@@ -13,6 +13,7 @@ from mmps_kd.models.distillers.teacher import FeatureLevel
 from mmps_kd.models.distillers.terms import (
     EmbeddingTerm,
     FeatureTerm,
+    HeadOutputs,
     RoIBoxTerm,
     RoIClsTerm,
     RPNBoxTerm,
@@ -151,8 +152,8 @@ def rpn_outputs(cls_scores, bbox_preds, sampled, positive):
 def test_rpn_gaps():
     ours = rpn_outputs([0.0, 0.0, 9.0], [[0.0] * 4, [1.0] * 4, [0.0] * 4], [1.0, 1.0, 0.0], [1.0, 1.0, 0.0])
     log3 = torch.tensor(3.0).log().item()  # a probability of 3/4
-    theirs = rpn_outputs([0.0, log3, 0.0], [[3.0, 4, 0, 0], [1.0] * 4, [9.0] * 4], [0.0] * 3, [0.0] * 3)
-    student, teacher = SimpleNamespace(rpn=ours), TeacherOutputs((), theirs.cls_scores, theirs.bbox_preds)
+    theirs = HeadOutputs(torch.tensor([[0.0], [log3], [0.0]]), torch.tensor([[3.0, 4, 0, 0], [1.0] * 4, [9.0] * 4]))
+    student, teacher = SimpleNamespace(rpn=ours), TeacherOutputs(rpn=theirs)
     assert RPNClsTerm(dict(type='LogitDistillationLoss')).distance(student, teacher).item() == pytest.approx(
         (0 + 1 / 4) / 2
     )
@@ -167,14 +168,13 @@ def test_roi_gaps():
         cls_score=torch.zeros(2, 2), bbox_pred=torch.zeros(2, 4), bbox_weights=torch.tensor([[1.0] * 4, [0.0] * 4])
     )
     student = SimpleNamespace(roi=roi)
-    teacher_outputs = dict(
-        roi_cls_score=torch.tensor([[log3, 0.0], [0.0, log3]]), roi_bbox_pred=torch.tensor([[0.0, 0, 5, 12], [9.0] * 4])
-    )
+    theirs = HeadOutputs(torch.tensor([[log3, 0.0], [0.0, log3]]), torch.tensor([[0.0, 0, 5, 12], [9.0] * 4]))
+    teacher = TeacherOutputs(roi=theirs)
     cls, box = RoIClsTerm(dict(type='LogitDistillationLoss')), RoIBoxTerm(dict(type='BoundedRegressionLoss'))
-    assert cls.distance(student, TeacherOutputs((), **teacher_outputs)).item() == pytest.approx(1 / 4)
-    assert box.distance(student, TeacherOutputs((), **teacher_outputs)).item() == pytest.approx(13)
+    assert cls.distance(student, teacher).item() == pytest.approx(1 / 4)
+    assert box.distance(student, teacher).item() == pytest.approx(13)
     roi.bbox_weights = torch.zeros(2, 4)
-    assert box.distance(student, TeacherOutputs((), **teacher_outputs)).isnan()
+    assert box.distance(student, teacher).isnan()
 
 
 def test_embedding_gap():

@@ -110,7 +110,7 @@ def test_under_autocast_losses_are_computed_in_fp32(build_model, teacher, lut, m
         outputs.features[0],
         outputs.roi.cls_score,
         teacher_outputs.features[0],
-        teacher_outputs.roi_bbox_pred,
+        teacher_outputs.roi.bbox_pred,
     ]
     assert [answer.dtype for answer in in_half] == [torch.half] * 4
     assert [loss.dtype for loss in losses] == [torch.float32] * 7
@@ -167,8 +167,8 @@ def test_teacher_judges_the_anchors_and_rois_of_the_student(build_model, teacher
     outputs = model.forward_train(data['inputs'], data['data_samples'])
     teacher_outputs = model.forward_teacher(data['inputs'], outputs)
     expected = model.teacher.model.roi_head._bbox_forward(teacher_outputs.features, outputs.roi.rois)
-    assert torch.equal(teacher_outputs.roi_cls_score, expected['cls_score'])
-    assert teacher_outputs.cls_scores[0].shape == outputs.rpn.cls_scores[0].shape
+    assert torch.equal(teacher_outputs.roi.cls_score, expected['cls_score'])
+    assert teacher_outputs.rpn.cls_score.shape == (outputs.rpn.cls_scores[0].numel(), 1)
     assert torch.equal(teacher_outputs.features[0], model.teacher.model.extract_feat(data['inputs'])[0])
 
 
@@ -191,8 +191,8 @@ def test_only_what_is_asked_is_run(build_model, teacher, make_batch):
     model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=hint)
     data = model.data_preprocessor(make_batch(PEOPLE), training=True)
     teacher_outputs = model.forward_teacher(data['inputs'], model.forward_train(data['inputs'], data['data_samples']))
-    assert teacher_outputs.cls_scores is None
-    assert teacher_outputs.roi_cls_score is None
+    assert teacher_outputs.rpn is None
+    assert teacher_outputs.roi is None
 
 
 def test_table_is_the_teachers_and_stays(build_model, lut, make_batch):

@@ -51,8 +51,8 @@ def test_the_teachers_first_head_judges_the_students_proposals(distilled, make_b
     outputs = model.forward_train(data['inputs'], data['data_samples'])
     teacher_outputs = model.forward_teacher(data['inputs'], outputs)
     expected = teacher.roi_head._bbox_forward(teacher.extract_feat(data['inputs']), outputs.roi.rois)
-    assert torch.equal(teacher_outputs.roi_cls_score, expected['cls_score'])
-    assert torch.equal(teacher_outputs.roi_bbox_pred, expected['bbox_pred'])
+    assert torch.equal(teacher_outputs.roi.cls_score, expected['cls_score'])
+    assert torch.equal(teacher_outputs.roi.bbox_pred, expected['bbox_pred'])
 
 
 def test_with_weights_of_zero_it_is_the_plain_student_bit_for_bit(build_seqnet, distilled, make_batch):

@@ -1,13 +1,17 @@
-"""The teacher sees the student's images as its own preprocessor would make them, the padding included."""
+"""The teacher: images as its own preprocessor would make them, padding included; its boxes; configs of the zoo."""
 
 import copy
 
 import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.hub import get_config
+from mmengine.structures import InstanceData
 
-from mmps_kd.models.distillers.teacher import normalise_alike, renormalise
+from mmps_kd.errors import UserError
+from mmps_kd.models.distillers.teacher import DetectorTeacher, normalise_alike, renormalise
+from mmps_kd.models.distillers.terms import outputs_of_boxes
 
 CAFFE = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
 PYTORCH = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
@@ -76,3 +80,48 @@ def test_in_a_training_step(model_cfg, build_model, write_teacher, padded_batch,
     assert torch.isfinite(losses['distill/loss_backbone.0'])
     own = DetDataPreprocessor(pad_size_divisor=32, **(preprocessor or {}))
     assert torch.allclose(seen[0], own(copy.deepcopy(padded_batch))['inputs'].float(), atol=1e-4)
+
+
+def test_what_boxes_say_about_priors():
+    coder = TASK_UTILS.build(dict(type='DeltaXYWHBBoxCoder'))
+    priors = torch.tensor([[0.0, 0, 10, 20], [0, 0, 10, 12], [50, 50, 60, 70], [0, 5, 10, 25]])
+    found = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, 10, 20], [0, 5, 10, 25], [0, 5, 10, 25]]), scores=torch.tensor([0.9, 0.6, 0.3])
+    )
+    nobody = InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0))
+    outputs = outputs_of_boxes([priors, priors[:1]], [found, nobody], coder, num_logits=2)
+    # Of an IoU of 1, 0.6, 0, and 1 with two: the first of these counts. Nobody is seen in the second image.
+    assert outputs.known.tolist() == [True, True, False, True, False]
+    probabilities = outputs.cls_score.softmax(dim=1)[:, 0]
+    assert torch.allclose(probabilities[[0, 1, 3]], torch.tensor([0.9, 0.9, 0.6]))
+    boxes = coder.decode(torch.cat([priors, priors[:1]]), outputs.bbox_pred)
+    expected = torch.cat([found.bboxes[[0, 0]], priors[2:3], found.bboxes[1:2], priors[:1]])
+    assert torch.allclose(boxes, expected, atol=1e-5)
+    sigmoid = outputs_of_boxes([priors], [found], coder, num_logits=1)
+    assert torch.equal(sigmoid.cls_score[:, 0].sigmoid()[outputs.known[:4]], probabilities[[0, 1, 3]])
+
+
+def test_boxes_are_in_pixels_of_the_input(model_cfg, build_model, write_teacher, padded_batch):
+    teacher = DetectorTeacher(**write_teacher(model_cfg, build_model()), preprocessor=build_model().data_preprocessor)
+    teacher.model.roi_head.test_cfg.score_thr = 0.0
+    batch = teacher.model.data_preprocessor(padded_batch)
+    found = teacher.detect_people(batch['inputs'], batch['data_samples'])
+    results = teacher.predict(batch['inputs'], batch['data_samples'])
+    for sample, people, result in zip(batch['data_samples'], found, results, strict=True):
+        factor = people.bboxes.new_tensor(sample.scale_factor).repeat(2)
+        assert len(people) > 0
+        assert torch.allclose(people.bboxes, result.pred_instances.bboxes * factor, atol=1e-4)
+
+
+def test_a_config_of_another_package(build_model, tmp_path):
+    cfg = get_config('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py')
+    path = tmp_path / 'retinanet.pth'
+    torch.save(MODELS.build(cfg.model).state_dict(), path)
+    preprocessor = build_model().data_preprocessor
+    name = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+    teacher = DetectorTeacher(name, str(path), preprocessor, person_class=0)
+    assert type(teacher.model).__name__ == 'RetinaNet'
+    assert teacher.num_classes == 80
+    for missing in ('mmdet::retinanet/none.py', 'nopackage::retinanet/none.py', 'none.py'):
+        with pytest.raises(UserError, match=f'^teacher config {missing} does not exist'):
+            DetectorTeacher(missing, str(path), preprocessor)
