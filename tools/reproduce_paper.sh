@@ -34,7 +34,7 @@ folder_of() { # CONFIG, as detector/detector_r50_18e_prw
 # What a config is told, one override a line: where the data and its teachers are, the input size, the user's own.
 options() { # CONFIG
     local train=train_dataloader.dataset dataset
-    if [[ $1 == qeeps/* ]]; then
+    if [[ $1 == qeeps/* || $1 == *_qeeps_r50_* ]]; then # query-guided students too
         train+=.dataset # below the data set of pairs
         # A validation looks at every pair of query and image: the evaluation at the end is enough.
         echo "train_cfg.val_begin=1000"
@@ -119,6 +119,8 @@ reproduce() { # DATA_SET SCHEDULE
         "kd/lut_qeeps-r50_oim_r18_$2" "kd/det-lut_detector-r50_qeeps-r50_oim_r18_$2"
         "oim/oim_r50_$2" "kd/det_detector-r101_oim_r50_$2"
         "kd/lut_qeeps-r50_oim_r50_$2" "kd/det-lut_detector-r101_qeeps-r50_oim_r50_$2"
+        "kd/det_detector-r101_qeeps_r50_$2"
+        "kd/lut_qeeps-r50_qeeps_r50_$2" "kd/det-lut_detector-r101_qeeps-r50_qeeps_r50_$2"
     )
     ROWS+=("${teachers[@]##*/}" "${students[@]##*/}")
     if [ ! -d "$DATA_ROOT/$1" ]; then
@@ -127,7 +129,7 @@ reproduce() { # DATA_SET SCHEDULE
     for config in "${teachers[@]}"; do train "$config"; done
     extract_table "$QEEPS"
     for config in "${students[@]}"; do train "$config"; done
-    # QEEPS comes last: it looks at each pair of query and gallery image.
+    # Query-guided models come last: each looks at each pair of query and gallery image.
     for config in "${students[@]}" "${teachers[@]}"; do evaluate "$config"; done
 }
 

@@ -16,7 +16,9 @@ from mmps_kd.errors import UserError
 from mmps_kd.models.utils.checkpoint_io import load_weights, read_checkpoint
 
 TEACHING = ('teacher', 'distillation', 'lut', 'enabled')
-"""What a :class:`PersonSearchDistiller` takes beside its student's config."""
+"""What a distiller takes beside its student's config."""
+STUDENTS = {'PersonSearchDistiller': 'PersonSearchRCNN', 'QEEPSDistiller': 'QEEPS'}
+"""A distiller's student."""
 
 
 def load_config(config: str | os.PathLike | Config, cfg_options: dict | None = None) -> Config:
@@ -83,10 +85,11 @@ def plain_student(model_cfg: dict) -> dict:
     Returns:
         Config of a detector that reads no file of a teacher.
     """
-    if type_name(model_cfg['type']) != 'PersonSearchDistiller':
+    name = type_name(model_cfg['type'])
+    if name not in STUDENTS:
         return model_cfg
     student = {key: value for key, value in model_cfg.items() if key not in TEACHING}
-    return {**student, 'type': 'PersonSearchRCNN'}
+    return {**student, 'type': STUDENTS[name]}
 
 
 def require_search_model(cfg: Config) -> None:
@@ -96,7 +99,7 @@ def require_search_model(cfg: Config) -> None:
         UserError: For a query-guided model and for a plain detector.
     """
     name = Path(cfg.filename or 'the config').name
-    if type_name(cfg.model['type']) == 'QEEPS':
+    if type_name(cfg.model['type']) in ('QEEPS', 'QEEPSDistiller'):
         raise UserError(
             f'{name} is a query-guided model, which looks at query and gallery together: use tools/test.py, or '
             'search with a student that learnt from it'

@@ -82,6 +82,7 @@ QUICK = {
     'oim_r50_20e_cuhk-sysu',
 }
 QUICK |= {'det-lut_detector-r50_oim-r50_oim_r18_20e_cuhk-sysu', 'lut_seqnet-r50_seqnet_r18_20e_cuhk-sysu'}
+QUICK |= {'det-lut_detector-r101_qeeps-r50_qeeps_r50_20e_cuhk-sysu'}
 STEPPED = [
     path if path.stem in QUICK or path.parent.name == 'demo' else pytest.param(path, marks=pytest.mark.slow)
     for path in CONFIGS

@@ -8,6 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.fileio import load
 
+from mmps_kd.apis.init_model import STUDENTS, plain_student
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ('oim', 'qeeps', 'detector', 'kd', 'seqnet', 'nae', 'oimnetpp')
 METAFILES = load(ROOT / 'model-index.yml')['Import']
@@ -43,7 +45,7 @@ def test_metafile_has_openmmlabs_form(file):
 @by_name
 def test_metadata(model):
     cfg, metadata = Config.fromfile(ROOT / model['Config']), model['Metadata']
-    distilled = cfg.model.type == 'PersonSearchDistiller'
+    distilled = cfg.model.type in STUDENTS
     train = cfg.train_dataloader.dataset
     parts = train.get('datasets', [train.get('dataset', train)])
     names = metadata['Training Data'].split('+')
@@ -53,9 +55,7 @@ def test_metadata(model):
     assert ('Teachers' in metadata) == distilled
     # Parameters at test time: the student's alone.
     if distilled:
-        cfg.model.type = 'PersonSearchRCNN'
-        for part in ('teacher', 'distillation', 'lut'):
-            cfg.model.pop(part, None)
+        cfg.model = plain_student(cfg.model)
     with torch.device('meta'):
         built = MODELS.build(cfg.model)
     assert sum(parameter.numel() for parameter in built.parameters()) == metadata['Parameters']

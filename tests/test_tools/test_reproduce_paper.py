@@ -22,6 +22,9 @@ STUDENTS = [
     'det_detector-r101_oim_r50',
     'lut_qeeps-r50_oim_r50',
     'det-lut_detector-r101_qeeps-r50_oim_r50',
+    'det_detector-r101_qeeps_r50',
+    'lut_qeeps-r50_qeeps_r50',
+    'det-lut_detector-r101_qeeps-r50_qeeps_r50',
 ]
 TEACHERS = ['detector_r50', 'detector_r101', 'qeeps_r50']
 SCHEDULES = {'CUHK-SYSU': '20e_cuhk-sysu', 'PRW': '18e_prw'}
@@ -175,9 +178,11 @@ def test_overrides_reach_every_config(chain, tmp_path, size, scale):
 def test_prw_mini_where_its_queries_are_at_hand(chain, tmp_path):
     (tmp_path / 'data/PRW/prwmini_query_info.txt').touch()
     tests = [step for step in chain()[:-1] if step[0] == 'test.py']
-    (step,) = [step for step in tests if any('prwmini' in word for word in step[2])]
-    assert model_of(step) == 'qeeps_r50_18e_prw'
-    assert config_of(step[2]).test_dataloader.dataset.query_info == 'prwmini_query_info.txt'
+    steps = [step for step in tests if any('prwmini' in word for word in step[2])]
+    guided = [name for name in STUDENTS + TEACHERS if name.endswith('qeeps_r50')]
+    assert sorted(map(model_of, steps)) == sorted(names(guided, '18e_prw'))
+    for step in steps:
+        assert config_of(step[2]).test_dataloader.dataset.query_info == 'prwmini_query_info.txt'
 
 
 @pytest.mark.parametrize(

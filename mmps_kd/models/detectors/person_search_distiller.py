@@ -161,11 +161,6 @@ class PersonSearchDistiller(PersonSearchRCNN):
 
     def objective(self) -> str:
         """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
-        heads = dict(
-            loss_rpn_cls=self.rpn_head.loss_cls,
-            loss_rpn_bbox=self.rpn_head.loss_bbox,
-            **self.roi_head.named_losses(),
-        )
-        own = [f'{loss.loss_weight:g} * {name}' for name, loss in heads.items()]
+        own = [f'{loss.loss_weight:g} * {name}' for name, loss in self.named_losses().items()]
         pairs = zip(self.names, self.distillation, strict=True)
         return ' + '.join([*own, *(f'{term.loss.loss_weight:g} * {name}: {term.loss!r}' for name, term in pairs)])

@@ -126,6 +126,11 @@ class PersonSearchRCNN(FasterRCNN):
         """Losses from :meth:`forward_train`'s answer; updates the OIM table and queue."""
         return {**self.rpn_head.loss_by_outputs(outputs.rpn), **self.roi_head.loss_by_outputs(outputs.roi)}
 
+    def named_losses(self) -> dict[str, nn.Module]:
+        """The modules that weigh the losses, by the names that their values have in the log."""
+        rpn = dict(loss_rpn_cls=self.rpn_head.loss_cls, loss_rpn_bbox=self.rpn_head.loss_bbox)
+        return {**rpn, **self.roi_head.named_losses()}
+
     def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
         """Detect and embed people, and embed the given query boxes.
 

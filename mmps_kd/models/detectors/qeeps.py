@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi, scale_boxes
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 
@@ -140,6 +140,11 @@ class QEEPS(PersonSearchRCNN):
         if self.qsim_net is not None:
             losses.update(self.qsim_net.loss(outputs.qsim_logits, outputs.same))
         return losses
+
+    def named_losses(self) -> dict[str, nn.Module]:
+        """The modules that weigh the losses, by the names that their values have in the log."""
+        guided = dict(loss_qrpn=self.qrpn, loss_qsim=self.qsim_net)
+        return {**super().named_losses(), **{name: part for name, part in guided.items() if part is not None}}
 
     @torch.no_grad()
     def encode_queries(self, batch_inputs: Tensor, boxes: Tensor) -> list[QueryState]:

@@ -41,7 +41,8 @@ def check_teacher(
             something differs: one line for each location and difference, with what both sides have.
     """
     # A size that the student pads to: the width divides by no more than that, so that maps are rounded as in training.
-    divisor = getattr(student.data_preprocessor, 'pad_size_divisor', 1)
+    preprocessor = student.data_preprocessor
+    divisor = getattr(getattr(preprocessor, 'data_preprocessor', preprocessor), 'pad_size_divisor', 1)
     height = -(-384 // divisor) * divisor
     size = (height, height + divisor)
     training = student.training

@@ -1,0 +1,7 @@
+# Approach 2 on a query-guided student: the table of a QEEPS trained before.
+_base_ = '../qeeps/qeeps_r50_18e_prw.py'
+
+model = dict(
+    type='QEEPSDistiller',
+    lut=dict(type='LUTDistiller', lut_file='work_dirs/qeeps_r50_18e_prw/lut.safetensors'),
+)
