@@ -15,7 +15,7 @@ from mmps_kd.compat import type_name
 from mmps_kd.errors import UserError
 from mmps_kd.models.utils.checkpoint_io import load_weights, read_checkpoint
 
-TEACHING = ('teacher', 'distillation', 'lut', 'enabled')
+TEACHING = ('teacher', 'distillation', 'lut', 'box_lut', 'enabled')
 """What a distiller takes beside its student's config."""
 STUDENTS = {'PersonSearchDistiller': 'PersonSearchRCNN', 'QEEPSDistiller': 'QEEPS'}
 """A distiller's student."""

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,18 +15,20 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from mmps_kd.datasets import BasePersonSearchDataset, ConcatPersonSearchDataset
+from mmps_kd.datasets.image_files import decode_image, read_orientation, turn_upright
 from mmps_kd.errors import UserError
 from mmps_kd.fileio import DamagedNpzError, read_npz, write_npz
 from mmps_kd.structures import UNLABELLED
 
 from .init_model import test_pipeline
+from .reid_network import ReIDNetwork
 
 SAVE_EVERY = 500
-"""Images between two writes of the partial sums."""
+"""Images between two writes of what was embedded."""
 
 
 def build_train_set(cfg: Config) -> BasePersonSearchDataset | ConcatPersonSearchDataset:
@@ -156,38 +160,113 @@ def _read_features(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
     return features, pids.astype(str).tolist()
 
 
-def sum_box_embeddings(
-    model: nn.Module, dataset: BasePersonSearchDataset, partial: Path, inputs_sha256: str, num_workers: int = 0
-) -> Tensor:
-    """Sum the unit embeddings over all true boxes of each identity.
+def embed_boxes(
+    embed: Callable[[Any], np.ndarray],
+    images: Dataset,
+    partial: Path,
+    inputs_sha256: str,
+    num_workers: int = 0,
+    collate: Callable[[list], Any] = pseudo_collate,
+) -> np.ndarray:
+    """Embed true boxes, image by image.
 
-    Images go through the model one by one in the dataset's order, so that a run that was interrupted and goes on
-    from its partial sums gives exactly what an uninterrupted one gives.
+    A run that was interrupted goes on from what it has written, and gives exactly what an uninterrupted one gives.
+
+    Args:
+        embed: Gives the vectors (n, ...) of one image's boxes.
+        images: What it is given, by image.
+        partial: File (npz) that holds the vectors so far, gone on from if ``inputs_sha256`` agrees.
+        inputs_sha256: Hash of all that the vectors depend on, see :func:`hash_inputs`.
+        num_workers: Processes that load images.
+        collate: Makes a batch of one image.
+
+    Returns:
+        (M, ...) float32, of the images' boxes in order.
+    """
+    done, vectors = _read_partial(partial, inputs_sha256)
+    rest = Subset(images, range(done, len(images)))
+    loader = DataLoader(rest, batch_size=1, num_workers=num_workers, collate_fn=collate)
+    for batch in tqdm(loader, initial=done, total=len(images), desc='embedding', unit='image', disable=None):
+        vectors.append(embed(batch))
+        done += 1
+        if done % SAVE_EVERY == 0:
+            vectors = [np.concatenate(vectors)]
+            write_npz(partial, inputs_sha256=np.array(inputs_sha256), done=done, vectors=vectors[0])
+    return np.concatenate(vectors)
+
+
+@torch.inference_mode()
+def embed_by_model(model: nn.Module, batch: dict, labelled: bool) -> np.ndarray:
+    """Embed the people of one image by a person-search model.
 
     Args:
         model: Detector in eval mode, with ``extract_feat`` and ``roi_head.embed``.
-        dataset: Training set in test mode; images without an identity are left out.
-        partial: File (npz) that holds the sums so far, gone on from if ``inputs_sha256`` agrees.
-        inputs_sha256: Hash of all that the sums depend on, see :func:`hash_inputs`.
-        num_workers: Processes that load images.
+        batch: ``inputs`` and ``data_samples`` of one image.
+        labelled: Only people with an identity.
 
     Returns:
-        (L, D) float64, on the CPU.
+        (n, D) float32.
     """
-    images = images_with_identities(dataset)
-    done, sums = _read_partial(partial, inputs_sha256)
-    rest = Subset(dataset, images[done:])
-    loader = DataLoader(rest, batch_size=1, num_workers=num_workers, collate_fn=pseudo_collate)
-    bar = tqdm(loader, initial=done, total=len(images), desc='embedding', unit='image', disable=None)
-    for batch in bar:
-        embeddings, pids = embed_labelled(model, batch)
-        if sums is None:
-            sums = embeddings.new_zeros(dataset.metainfo['num_identities'], embeddings.shape[1])
-        sums.index_add_(0, pids, embeddings)
-        done += 1
-        if done % SAVE_EVERY == 0:
-            write_npz(partial, inputs_sha256=np.array(inputs_sha256), done=done, sums=sums.numpy())
-    return sums
+    batch = model.data_preprocessor(batch, False)
+    people = batch['data_samples'][0].gt_instances
+    boxes = people.bboxes[people.pids != UNLABELLED] if labelled else people.bboxes
+    (embeddings,) = model.roi_head.embed(model.extract_feat(batch['inputs']), [boxes])
+    return embeddings.cpu().float().numpy()
+
+
+class Crops(Dataset):
+    """Crops of people as a re-identification network takes them, by image.
+
+    Args:
+        dataset: Training set.
+        images: Indices of the images.
+        network: The network.
+        labelled: Only people with an identity.
+        mirror: Mirrored crops too, each behind its crop.
+    """
+
+    def __init__(
+        self, dataset: BasePersonSearchDataset, images: list[int], network: ReIDNetwork, labelled: bool, mirror: bool
+    ) -> None:
+        self.infos = [dataset.get_data_info(i) for i in images]
+        self.prepare, self.labelled, self.mirror = network.prepare, labelled, mirror
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.infos)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """(n, V, 3, H, W) float32: V = 2 with mirrored crops, else 1."""
+        info = self.infos[index]
+        image, orientation = decode_image(info['img_path']), read_orientation(info['img_path'])
+        inputs = []
+        for person in info['instances']:
+            if not self.labelled or person['pid'] != UNLABELLED:
+                upright = turn_upright(crop(image, person['bbox']), orientation)
+                views = [upright, np.ascontiguousarray(upright[:, ::-1])][: 1 + self.mirror]
+                inputs.append(np.stack([self.prepare(view) for view in views]))
+        return np.stack(inputs)
+
+
+def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
+    """The pixels that a box touches.
+
+    Args:
+        image: (H, W, 3).
+        box: x1, y1, x2, y2 in pixels, inside the image.
+    """
+    x1, y1 = (math.floor(value) for value in box[:2])
+    x2, y2 = (math.ceil(value) for value in box[2:])
+    return image[y1:y2, x1:x2]
+
+
+def mean_rows(vectors: np.ndarray, dataset: BasePersonSearchDataset, images: list[int]) -> Tensor:
+    """(L, D) mean unit vector of each identity from the vectors (M, D) of the labelled boxes in ``images``."""
+    infos = map(dataset.get_data_info, images)
+    pids = [person['pid'] for info in infos for person in info['instances'] if person['pid'] != UNLABELLED]
+    sums = torch.zeros(dataset.metainfo['num_identities'], vectors.shape[1], dtype=torch.float64)
+    sums.index_add_(0, torch.tensor(pids), F.normalize(torch.from_numpy(vectors).double(), dim=1))
+    return unit_rows(sums, dataset.metainfo['identities'], 'its embeddings are not finite')
 
 
 def images_with_identities(dataset: BasePersonSearchDataset) -> list[int]:
@@ -196,38 +275,20 @@ def images_with_identities(dataset: BasePersonSearchDataset) -> list[int]:
     return [i for i, info in enumerate(infos) if any(person['pid'] != UNLABELLED for person in info['instances'])]
 
 
-@torch.inference_mode()
-def embed_labelled(model: nn.Module, batch: dict) -> tuple[Tensor, Tensor]:
-    """Embed the labelled people of one image.
-
-    Args:
-        model: As for :func:`sum_box_embeddings`.
-        batch: ``inputs`` and ``data_samples`` of one image.
-
-    Returns:
-        (n, D) float64 embeddings of unit length and (n,) int64 pids, on the CPU.
-    """
-    batch = model.data_preprocessor(batch, False)
-    people = batch['data_samples'][0].gt_instances
-    labelled = people.pids != UNLABELLED
-    (embeddings,) = model.roi_head.embed(model.extract_feat(batch['inputs']), [people.bboxes[labelled]])
-    return F.normalize(embeddings.cpu().double(), dim=1), people.pids[labelled].cpu()
-
-
-def hash_inputs(dataset: BasePersonSearchDataset, model_cfg: dict, pipeline: list[dict], checkpoint_sha256: str) -> str:
-    """Hash of all that the sums depend on, but for the pixels."""
+def hash_inputs(dataset: BasePersonSearchDataset, *teacher: Any) -> str:
+    """Hash of all that the vectors depend on, but for the pixels; ``teacher``: its settings and its weights' hash."""
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     boxes = [(info['img_path'], [(person['bbox'], person['pid']) for person in info['instances']]) for info in infos]
-    text = json.dumps([checkpoint_sha256, repr(model_cfg), repr(pipeline), dataset.metainfo['identities'], boxes])
+    text = json.dumps([list(map(repr, teacher)), dataset.metainfo['identities'], boxes])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_partial(path: Path, inputs_sha256: str) -> tuple[int, Tensor | None]:
-    """Number of images done, and their sums; from the start where there is no file, or it is not of this pass."""
+def _read_partial(path: Path, inputs_sha256: str) -> tuple[int, list[np.ndarray]]:
+    """Number of images done, and their vectors; from the start where there is no file, or it is not of this pass."""
     try:
         arrays = read_npz(path)
     except (FileNotFoundError, DamagedNpzError):
-        return 0, None
-    if arrays.keys() != {'inputs_sha256', 'done', 'sums'} or str(arrays['inputs_sha256']) != inputs_sha256:
-        return 0, None
-    return int(arrays['done']), torch.from_numpy(arrays['sums'])
+        return 0, []
+    if arrays.keys() != {'inputs_sha256', 'done', 'vectors'} or str(arrays['inputs_sha256']) != inputs_sha256:
+        return 0, []
+    return int(arrays['done']), [arrays['vectors']]

@@ -1,6 +1,6 @@
 """Data sets with their protocols, pipeline steps and samplers."""
 
-from .base_person_search import BasePersonSearchDataset
+from .base_person_search import BasePersonSearchDataset, boxes_sha256
 from .cuhk_sysu import CUHKSYSUDataset, load_cuhk_sysu_evaluation
 from .custom import CustomPersonSearchDataset
 from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
@@ -23,6 +23,7 @@ __all__ = [
     'QueryGalleryPairDataset',
     'ResumableBatchSampler',
     'ResumableSampler',
+    'boxes_sha256',
     'check_wrappers',
     'full_gallery_protocol',
     'load_cuhk_sysu_evaluation',

@@ -1,5 +1,7 @@
 """Base class of the person-search data sets, and deterministic sampling."""
 
+import hashlib
+import json
 import logging
 import os
 from abc import abstractmethod
@@ -60,7 +62,8 @@ class BasePersonSearchDataset(BaseDetDataset):
 
     For training, identities are numbered 0..N-1 in the sorted order of the annotation files' own numbers; the
     mapping comes from the data, and ``metainfo`` holds it: ``identities`` (the identity of row n of the OIM look-up
-    table) and ``num_identities``. For testing, ``metainfo['evaluation']`` is the
+    table) and ``num_identities``. Boxes are numbered too, in the order of the images: ``box_id`` of an instance is its
+    row in a table of boxes, see :func:`boxes_sha256`. For testing, ``metainfo['evaluation']`` is the
     :class:`~mmps_kd.structures.EvaluationSet`, and images that queries lie in carry
     ``queries``: ``boxes`` (n, 4) float32 in original pixels and ``ids`` (n,) int64, positions in the protocol.
 
@@ -80,8 +83,9 @@ class BasePersonSearchDataset(BaseDetDataset):
     METAINFO = dict(classes=('person',), palette=[(220, 20, 60)])
     """``classes`` has one name: all boxes have the label 0."""
     __getitem__ = seed_by_index(BaseDetDataset.__getitem__)
-    first_pid = 0
-    """The pid of ``identities[0]`` in the samples; :class:`ConcatPersonSearchDataset` sets it in its parts."""
+    first_pid = first_box = 0
+    """The pid of ``identities[0]`` and the number of the first box in the samples; :class:`ConcatPersonSearchDataset`
+    sets them in its parts."""
 
     def __init__(
         self,
@@ -162,12 +166,14 @@ class BasePersonSearchDataset(BaseDetDataset):
         return self._make_data_infos(annotations, rows, {})
 
     def filter_data(self) -> list[dict]:
-        """Leave training images without a person out, if so configured."""
-        if self.split == 'test' or not self.filter_cfg.get('filter_empty_gt', False):
-            return self.data_list
-        kept = [info for info in self.data_list if not all(person['ignore_flag'] for person in info['instances'])]
+        """Leave training images without a person out, if so configured; number the boxes of the others."""
+        kept = self.data_list
+        if self.split == 'train' and self.filter_cfg.get('filter_empty_gt', False):
+            kept = [info for info in kept if not all(person['ignore_flag'] for person in info['instances'])]
         if not kept:
             raise UserError(f'data_root {self.root}: no training image has a person in it; see docs/datasets.md')
+        for box_id, person in enumerate(person for info in kept for person in info['instances']):
+            person['box_id'] = box_id
         return kept
 
     def full_init(self) -> None:
@@ -176,9 +182,10 @@ class BasePersonSearchDataset(BaseDetDataset):
         self._skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
 
     def get_data_info(self, idx: int) -> dict:
-        """Annotations of an image, its identities numbered from ``first_pid`` on."""
+        """Annotations of an image, its identities numbered from ``first_pid`` on, its boxes from ``first_box`` on."""
         info = super().get_data_info(idx)
         for person in info['instances']:
+            person['box_id'] += self.first_box
             if person['pid'] >= 0:
                 person['pid'] += self.first_pid
         return info
@@ -246,6 +253,22 @@ class BasePersonSearchDataset(BaseDetDataset):
                 info['queries'] = queries[name]
             infos.append(info)
         return infos
+
+
+def boxes_sha256(dataset: Any) -> tuple[int, str]:
+    """Number of annotated boxes of a training set, and a hash of them and their images, in the order of ``box_id``.
+
+    Args:
+        dataset: A person-search data set, joined ones, or pairs or repetitions of one.
+    """
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    digest, number = hashlib.sha256(), 0
+    for info in map(dataset.get_data_info, range(len(dataset))):
+        boxes = [(person['box_id'], person['bbox']) for person in info['instances']]
+        digest.update(json.dumps([info['img_name'], boxes]).encode())
+        number += len(boxes)
+    return number, digest.hexdigest()
 
 
 def require_truth(protocol: SearchProtocol, source: str, advice: str = 'leave them out of the query list') -> None:

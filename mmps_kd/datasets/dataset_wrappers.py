@@ -20,10 +20,11 @@ from .base_person_search import BasePersonSearchDataset, seed_by_index
 class ConcatPersonSearchDataset(ConcatDataset):
     """Training sets one after another, with identities numbered through.
 
-    The identities of a part are numbered after those of the parts before it, so that no two persons share a row of the
-    OIM look-up table; unlabelled boxes stay -1. ``metainfo`` is that of one training set: ``dataset_name`` is the names
-    of the parts joined by ``+``; ``identities`` are text, ``<name of the part>/<identity there>``, so that a look-up
-    table made for other parts or for another order of them has another hash; ``num_identities`` is their sum.
+    The identities and boxes of a part are numbered after those of the parts before it, so that no two persons share a
+    row of the OIM look-up table; unlabelled boxes stay -1. ``metainfo`` is that of one training set: ``dataset_name``
+    is the names of the parts joined by ``+``; ``identities`` are text, ``<name of the part>/<identity there>``, so
+    that a look-up table made for other parts or for another order of them has another hash; ``num_identities`` is
+    their sum.
 
     Identities of different parts are taken for different persons, as the data sets do not say otherwise. An image that
     is in two parts is an error.
@@ -64,10 +65,11 @@ class ConcatPersonSearchDataset(ConcatDataset):
         if self._fully_initialized:
             return
         super().full_init()
-        identities = []
+        identities, num_boxes = [], 0
         for name, part in zip(self._names, self.parts, strict=True):
-            part.first_pid = len(identities)
+            part.first_pid, part.first_box = len(identities), num_boxes
             identities += [f'{name}/{identity}' for identity in part.metainfo['identities']]
+            num_boxes += sum(len(part.get_data_info(i)['instances']) for i in range(len(part)))
         self._metainfo.update(identities=tuple(identities), num_identities=len(identities))
         self._require_different_images()
 

@@ -162,4 +162,4 @@ def _query_instance(sample: DetDataSample, pid: int) -> InstanceData | None:
     boxes = get_box_tensor(instances.bboxes)
     # Resizing clips boxes to the image: one outside has no width or height then.
     inside = (boxes[:, :2] < boxes[:, 2:]).all(dim=1)
-    return InstanceData(bboxes=boxes, pids=instances.pids) if inside.any() else None
+    return InstanceData(bboxes=boxes, pids=instances.pids, box_ids=instances.box_ids) if inside.any() else None

@@ -48,16 +48,18 @@ class LoadScene(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadPersonSearchAnnotations(LoadAnnotations):
-    """mmdet's ``LoadAnnotations`` that adds ``gt_pids`` (N,) int64, -1 unlabelled.
+    """mmdet's ``LoadAnnotations`` that adds ``gt_pids`` (N,) int64, -1 unlabelled, and ``gt_box_ids`` (N,) int64.
 
     Args:
         **kwargs: As for mmdet's ``LoadAnnotations``, which by default loads boxes and labels.
     """
 
     def transform(self, results: dict) -> dict:
-        """Load boxes, labels and person ids from ``results['instances']``."""
+        """Load boxes, labels, person ids and the boxes' numbers from ``results['instances']``."""
         results = super().transform(results)
-        results['gt_pids'] = np.array([person['pid'] for person in results.get('instances', [])], dtype=np.int64)
+        people = results.get('instances', [])
+        results['gt_pids'] = np.array([person['pid'] for person in people], dtype=np.int64)
+        results['gt_box_ids'] = np.array([person.get('box_id', -1) for person in people], dtype=np.int64)
         return results
 
 
@@ -92,10 +94,10 @@ class FloorResize(Resize):
 
 @TRANSFORMS.register_module()
 class AlignPids(BaseTransform):
-    """Run transforms that drop or reorder boxes, and do the same to ``gt_pids``.
+    """Run transforms that drop or reorder boxes, and do the same to ``gt_pids`` and ``gt_box_ids``.
 
     mmdet's transforms keep ``gt_bboxes_labels`` aligned with ``gt_bboxes``. While they run, the labels are replaced
-    by the positions 0..N-1; afterwards labels and pids are gathered by these.
+    by the positions 0..N-1; afterwards labels, pids and numbers are gathered by these.
     Transforms that mix several images (Mosaic, MixUp, CopyPaste) add boxes and cannot be wrapped.
 
     Args:
@@ -107,15 +109,14 @@ class AlignPids(BaseTransform):
 
     def transform(self, results: dict) -> dict | None:
         """Run the transforms; None if one of them gives None (a crop without a person)."""
-        labels, pids = results['gt_bboxes_labels'], results['gt_pids']
-        results['gt_bboxes_labels'] = np.arange(len(pids))
+        aligned = {key: results[key] for key in ('gt_bboxes_labels', 'gt_pids', 'gt_box_ids') if key in results}
+        results['gt_bboxes_labels'] = np.arange(len(results['gt_pids']))
         for transform in self.transforms:
             results = transform(results)
             if results is None:
                 return None
         kept = results['gt_bboxes_labels']
-        results['gt_bboxes_labels'], results['gt_pids'] = labels[kept], pids[kept]
-        return results
+        return {**results, **{key: values[kept] for key, values in aligned.items()}}
 
     def __repr__(self) -> str:
         """Name the wrapped transforms."""
@@ -126,15 +127,15 @@ class AlignPids(BaseTransform):
 class PackPersonSearchInputs(PackDetInputs):
     """mmdet's ``PackDetInputs`` with person ids and queries.
 
-    ``gt_instances`` get ``pids`` (N,) int64. Where queries lie in the image, the sample gets ``query_instances``:
-    ``bboxes`` (n, 4) float32 in network input pixels and ``query_ids`` (n,) int64. The pipeline may resize such an
-    image, not crop or flip it.
+    ``gt_instances`` get ``pids`` and ``box_ids`` (N,) int64. Where queries lie in the image, the sample gets
+    ``query_instances``: ``bboxes`` (n, 4) float32 in network input pixels and ``query_ids`` (n,) int64. The pipeline
+    may resize such an image, not crop or flip it.
 
     Args:
         meta_keys: What becomes meta information of the sample.
     """
 
-    mapping_table = {**PackDetInputs.mapping_table, 'gt_pids': 'pids'}
+    mapping_table = {**PackDetInputs.mapping_table, 'gt_pids': 'pids', 'gt_box_ids': 'box_ids'}
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
         super().__init__(meta_keys)

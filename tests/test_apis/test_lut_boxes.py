@@ -1,13 +1,23 @@
-"""The pass over the training set: its sums, and that an interruption leaves no trace in them."""
+"""The pass over the training set: its vectors, and that an interruption leaves no trace in them."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from torch.utils.data import Subset
 
 from mmps_kd.apis import lut
-from mmps_kd.apis.lut import build_train_set, embed_labelled, hash_inputs, images_with_identities, sum_box_embeddings
+from mmps_kd.apis.lut import (
+    build_train_set,
+    embed_boxes,
+    embed_by_model,
+    hash_inputs,
+    images_with_identities,
+    mean_rows,
+)
 
 
 @pytest.fixture(scope='module')
@@ -43,10 +53,27 @@ def slow_sums(model, dataset):
     return sums
 
 
-def test_sums_equal_a_simple_loop(teacher, dataset, tmp_path):
-    sums = sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'hash')
-    assert sums.dtype == torch.float64
-    assert sums.numpy() == pytest.approx(slow_sums(teacher, dataset), abs=1e-5)
+def embed_all(model, dataset, path, name, labelled=True):
+    images = Subset(dataset, images_with_identities(dataset) if labelled else range(len(dataset)))
+    return embed_boxes(partial(embed_by_model, model, labelled=labelled), images, path, name)
+
+
+def test_means_equal_a_simple_loop(teacher, dataset, tmp_path):
+    vectors = embed_all(teacher, dataset, tmp_path / 'p.npz', 'hash')
+    rows = mean_rows(vectors, dataset, images_with_identities(dataset))
+    assert rows.dtype == torch.float32
+    sums = slow_sums(teacher, dataset)
+    assert rows.numpy() == pytest.approx(sums / np.linalg.norm(sums, axis=1, keepdims=True), abs=1e-5)
+
+
+def test_all_boxes_in_the_order_of_their_numbers(teacher, dataset, tmp_path):
+    vectors = embed_all(teacher, dataset, tmp_path / 'p.npz', 'hash', labelled=False)
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    people = [person for info in infos for person in info['instances']]
+    assert [person['box_id'] for person in people] == list(range(len(vectors)))
+    assert any(person['pid'] == -1 for person in people)
+    labelled = [person['box_id'] for person in people if person['pid'] >= 0]
+    assert vectors[labelled] == pytest.approx(embed_all(teacher, dataset, tmp_path / 'q.npz', 'hash'), abs=1e-5)
 
 
 def test_the_dataset_is_unflipped_and_has_the_training_people(cfg, dataset):
@@ -67,35 +94,32 @@ def test_images_without_an_identity_are_left_out(dataset, monkeypatch):
 
 
 @pytest.mark.parametrize('stop_after', [1, 2, 5])
-def test_interrupted_run_goes_on_to_the_identical_sums(teacher, dataset, tmp_path, monkeypatch, stop_after):
+def test_an_interrupted_run_goes_on_to_the_identical_vectors(teacher, dataset, tmp_path, monkeypatch, stop_after):
     monkeypatch.setattr(lut, 'SAVE_EVERY', 2)
-    whole = sum_box_embeddings(teacher, dataset, tmp_path / 'whole.npz', 'hash')
-    calls = []
+    whole = embed_all(teacher, dataset, tmp_path / 'whole.npz', 'hash')
+    images, calls = images_with_identities(dataset), []
 
-    def embed_until(limit):
-        def embed(model, batch):
+    def run(limit):
+        def embed(batch):
             if len(calls) == limit:
                 raise KeyboardInterrupt
             calls.append(batch['data_samples'][0].img_name)
-            return embed_labelled(model, batch)
+            return embed_by_model(teacher, batch, labelled=True)
 
-        return embed
+        return embed_boxes(embed, Subset(dataset, images), tmp_path / 'p.npz', 'hash')
 
-    monkeypatch.setattr(lut, 'embed_labelled', embed_until(stop_after))
     with pytest.raises(KeyboardInterrupt):
-        sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'hash')
+        run(stop_after)
     seen, calls[:] = list(calls), []
-    monkeypatch.setattr(lut, 'embed_labelled', embed_until(None))
-    assert torch.equal(sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'hash'), whole)
+    assert np.array_equal(run(None), whole)
     # Only what was written counts as done: the odd image after the last write is embedded again.
-    images = [dataset.get_data_info(i)['img_name'] for i in images_with_identities(dataset)]
-    assert seen[: stop_after // 2 * 2] + calls == images
+    assert seen[: stop_after // 2 * 2] + calls == [dataset.get_data_info(i)['img_name'] for i in images]
 
 
-def test_partial_sums_of_other_inputs_are_not_used(teacher, dataset, tmp_path, monkeypatch):
+def test_partial_vectors_of_other_inputs_are_not_used(teacher, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(lut, 'SAVE_EVERY', 1)
-    whole = sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'one')
-    assert torch.equal(sum_box_embeddings(teacher, dataset, tmp_path / 'p.npz', 'other'), whole)
+    whole = embed_all(teacher, dataset, tmp_path / 'p.npz', 'one')
+    assert np.array_equal(embed_all(teacher, dataset, tmp_path / 'p.npz', 'other'), whole)
 
 
 def test_hash_changes_with_every_input(dataset):

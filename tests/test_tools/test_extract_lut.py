@@ -1,19 +1,26 @@
 """The table tool as a user runs it, on a tiny data set, in this process."""
 
+import re
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from onnx import TensorProto, helper
+from torch.utils.data import Subset
 
 from mmps_kd.apis import lut
 from mmps_kd.apis.lut import build_train_set
+from mmps_kd.datasets import boxes_sha256
 from mmps_kd.models.distillers import check_lut, load_lut
 from mmps_kd.models.utils.checkpoint_io import file_sha256, load_teacher
 
@@ -95,30 +102,110 @@ def test_boxes(extract, cfg, teacher, tmp_path):
     table = load_lut(out)
     check_provenance(table, cfg, 'boxes', teacher)
     model = load_teacher(cfg, torch.load(teacher, weights_only=True)['state_dict'], 'teacher')
-    sums = lut.sum_box_embeddings(model, build_train_set(cfg), tmp_path / 'p.npz', 'hash')
-    assert torch.equal(table.rows, F.normalize(sums, dim=1).float())
+    dataset = build_train_set(cfg)
+    images = lut.images_with_identities(dataset)
+    embed = partial(lut.embed_by_model, model, labelled=True)
+    vectors = lut.embed_boxes(embed, Subset(dataset, images), tmp_path / 'p.npz', 'hash')
+    assert torch.equal(table.rows, lut.mean_rows(vectors, dataset, images))
 
 
-def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch):
+def test_a_row_for_each_box(extract, cfg, teacher, tmp_path, capsys):
+    out = tmp_path / 'boxes.safetensors'
+    assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes', '--level', 'box') == 0
+    table, dataset = load_lut(out), build_train_set(cfg)
+    assert (table.level, table.source, table.mirrored) == ('box', 'boxes', None)
+    number, digest = boxes_sha256(dataset)
+    assert (len(table.rows), table.pids_sha256) == (number, digest)
+    assert f'{number} boxes of CUHK-SYSU' in capsys.readouterr().out
+
+
+def write_network(path, dynamic=True):
+    """A network that gives the mean of each channel."""
+    shape = ['N' if dynamic else 1, 3, 8, 4]
+    nodes = [helper.make_node('ReduceMean', ['crops', 'axes'], ['means'], keepdims=0)]
+    graph = helper.make_graph(
+        nodes,
+        'means',
+        [helper.make_tensor_value_info('crops', TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info('means', TensorProto.FLOAT, [shape[0], 3])],
+        [helper.make_tensor('axes', TensorProto.INT64, [2], [2, 3])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize('dynamic', [True, False])
+def test_a_reid_network(extract, cfg, tmp_path, dynamic):
+    network = write_network(tmp_path / 'means.onnx', dynamic)
+    given = ('--source', 'model', '--model', network, '--preset', 'omz')
+    assert extract(CONFIG, '--out', tmp_path / 'boxes.safetensors', *given, '--level', 'box', '--mirror') == 0
+    table, dataset = load_lut(tmp_path / 'boxes.safetensors'), build_train_set(cfg)
+    assert (table.level, table.source, table.teacher_config) == ('box', 'model', 'means.onnx')
+    assert table.teacher_sha256 == file_sha256(network)
+    # The mean of a resized crop is that of its mirror image.
+    assert torch.allclose(table.rows, table.mirrored, atol=1e-5)
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    expected = []
+    for info in infos:
+        image = cv2.imread(info['img_path'])
+        for person in info['instances']:
+            (x1, y1), (x2, y2) = np.floor(person['bbox'][:2]), np.ceil(person['bbox'][2:])
+            resized = cv2.resize(image[int(y1) : int(y2), int(x1) : int(x2)], (4, 8))
+            mean = resized.mean(axis=(0, 1))
+            expected.append(mean / np.linalg.norm(mean))
+    assert table.rows.numpy() == pytest.approx(np.array(expected), abs=1e-5)
+
+    assert extract(CONFIG, '--out', tmp_path / 'lut.safetensors', *given) == 0
+    table = load_lut(tmp_path / 'lut.safetensors')
+    check_lut(table, 'CUHK-SYSU', dataset.metainfo['identities'], 3)
+    pids = [person['pid'] for info in infos for person in info['instances']]
+    first = np.mean([vector for vector, pid in zip(expected, pids, strict=True) if pid == 0], axis=0)
+    assert table.rows[0].numpy() == pytest.approx(first / np.linalg.norm(first), abs=1e-5)
+
+
+@pytest.mark.parametrize('source', ['boxes', 'model'])
+def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch, source):
     """The table after an interruption is the same, and nothing is left behind."""
     monkeypatch.setattr(lut, 'SAVE_EVERY', 2)
+    given = [CONFIG, teacher, '--source', 'boxes']
+    if source == 'model':
+        given = [CONFIG, '--source', 'model', '--model', write_network(tmp_path / 'net.onnx'), '--level', 'box']
+        given += ['--preset', 'omz']
     whole, out = tmp_path / 'whole.safetensors', tmp_path / 'lut.safetensors'
-    assert extract(CONFIG, teacher, '--out', whole, '--source', 'boxes') == 0
-    embed, calls = lut.embed_labelled, []
+    assert extract(*given, '--out', whole) == 0
+    write, calls = lut.write_npz, []
 
-    def embed_three(model, batch):
-        calls.append(batch)
-        if len(calls) == 4:
+    def write_once(*arguments, **arrays):
+        if calls:
             raise SystemExit('interrupted')
-        return embed(model, batch)
+        calls.append(write(*arguments, **arrays))
 
-    monkeypatch.setattr(lut, 'embed_labelled', embed_three)
-    assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 'interrupted'
+    monkeypatch.setattr(lut, 'write_npz', write_once)
+    assert extract(*given, '--out', out) == 'interrupted'
     assert [path.name for path in tmp_path.glob('lut.*')] == ['lut.safetensors.partial.npz']
-    monkeypatch.setattr(lut, 'embed_labelled', embed)
-    assert extract(CONFIG, teacher, '--out', out, '--source', 'boxes') == 0
+    monkeypatch.setattr(lut, 'write_npz', write)
+    assert extract(*given, '--out', out) == 0
     assert torch.equal(load_lut(out).rows, load_lut(whole).rows)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['lut.safetensors', 'whole.safetensors']
+    assert not list(tmp_path.glob('*.partial.npz'))
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (['--source', 'model', '--model', 'none.onnx'], 'there is no re-identification network none.onnx'),
+        (['--source', 'model', '--model', CONFIG], r'is no \.onnx file and no \.xml file'),
+        (['--source', 'model', '--model', 'damaged.onnx'], r'damaged\.onnx cannot be read: '),
+        (
+            ['--source', 'model', '--model', 'net.onnx', '--input-size', '9', '4'],
+            'takes crops of 8x4 pixels, not of 9x4',
+        ),
+    ],
+)
+def test_networks_that_cannot_be_used(extract, tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'damaged.onnx').write_text('no network')
+    write_network('net.onnx')
+    assert re.search(message, str(extract(CONFIG, '--out', 'lut.safetensors', *given)))
 
 
 def test_features(extract, cfg, tmp_path):
@@ -176,8 +263,12 @@ def test_files_that_are_not_there(extract, tmp_path, arguments, message):
         [CONFIG, '--source', 'features'],
         [CONFIG, 't.pth', '--source', 'features', '--features', 'f.npz'],
         [CONFIG, 't.pth', '--features', 'f.npz'],
+        [CONFIG, '--source', 'model'],
+        [CONFIG, 't.pth', '--model', 'net.onnx'],
+        [CONFIG, '--source', 'features', '--features', 'f.npz', '--level', 'box'],
+        [CONFIG, '--source', 'model', '--model', 'net.onnx', '--mirror'],
     ],
 )
 def test_arguments_that_do_not_go_together(extract, tmp_path, capsys, arguments):
     assert extract(*arguments, '--out', tmp_path / 'lut.safetensors') == 2
-    assert '--features alone with --source features' in capsys.readouterr().err
+    assert re.search('error: --(source|level|mirror) .*goes with', capsys.readouterr().err)

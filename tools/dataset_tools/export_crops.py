@@ -2,18 +2,16 @@
 
 import argparse
 import csv
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import mmcv
-import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from mmps_kd.apis.init_model import load_config
-from mmps_kd.apis.lut import build_train_set, images_with_identities
+from mmps_kd.apis.lut import build_train_set, crop, images_with_identities
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.dataset_wrappers import check_data_sets
 from mmps_kd.datasets.image_files import decode_image, read_orientation, turn_upright
@@ -30,18 +28,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', type=Path, help='folder to write: new or empty; index.csv there lists the crops')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
     return parser.parse_args()
-
-
-def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
-    """The pixels that a box touches.
-
-    Args:
-        image: (H, W, 3).
-        box: x1, y1, x2, y2 in pixels, inside the image.
-    """
-    x1, y1 = (math.floor(value) for value in box[:2])
-    x2, y2 = (math.ceil(value) for value in box[2:])
-    return image[y1:y2, x1:x2]
 
 
 def write_crops(dataset: BasePersonSearchDataset, out: Path) -> Iterator[list]:

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmps_kd.datasets import boxes_sha256
 from mmps_kd.models.distillers import LUTDistiller
 
 from ..unwrap import unwrapped_model
@@ -20,7 +21,7 @@ class LUTHook(Hook):
     Weights that a run starts from (``load_from``) bring a table of their own, which is replaced by the teacher's; a
     resumed run keeps the one of its checkpoint, with a warning if it is another teacher's, unless it is empty.
 
-    Works on the model's ``lut_distiller``; does nothing where there is none.
+    Works on the model's ``lut_distiller`` and ``box_lut``; does nothing where there is none.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -29,6 +30,10 @@ class LUTHook(Hook):
         Raises:
             UserError: If it was made for another dataset, other identities or another dimension.
         """
+        boxes = getattr(unwrapped_model(runner), 'box_lut', None)
+        if boxes is not None:
+            dataset = runner.train_dataloader.dataset
+            boxes.check(dataset.metainfo['dataset_name'], *boxes_sha256(dataset))
         distiller = _distiller(runner)
         if distiller is not None:
             distiller.check(runner.train_dataloader.dataset.metainfo)

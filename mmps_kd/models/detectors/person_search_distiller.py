@@ -7,10 +7,11 @@ from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor, nn
 
-from mmps_kd.errors import UserError
+from mmps_kd.errors import UserError, check_choice
 
 from ..distillers.check_teacher import check_teacher
 from ..distillers.diagnostics import Diagnostics, gradient_norms
+from ..distillers.lut import BoxLUT
 from ..distillers.teacher import DetectorTeacher, FeatureLevel
 from ..distillers.terms import (
     HEAD_TERMS,
@@ -43,10 +44,13 @@ class PersonSearchDistiller(PersonSearchRCNN):
             and ``answers='boxes'`` if it is compared by its detections: see :class:`DetectorTeacher`; None if no loss
             needs it.
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
-            ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against the
+            ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against a
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
-            ``hard_weight`` multiplies the weight of the student's own loss at a head.
+            ``hard_weight`` multiplies the weight of the student's own loss at a head. At ``roi.embedding``, ``table``
+            is ``'identity'`` (``lut``, the default) or ``'box'`` (``box_lut``), and ``weigh_by_iou=True`` weighs a RoI
+            by its overlap with the true box.
         lut: Config of a :class:`LUTDistiller`; None for plain OIM.
+        box_lut: ``dict(lut_file=...)`` of a :class:`BoxLUT`; None if no loss needs it.
         enabled: False switches all of the above off, ``hard_weight`` too, and no file of it is read: training is the
             plain student's.
         **student: As for :class:`PersonSearchRCNN`.
@@ -61,16 +65,19 @@ class PersonSearchDistiller(PersonSearchRCNN):
         teacher: dict | None = None,
         distillation: Sequence[dict] = (),
         lut: dict | None = None,
+        box_lut: dict | None = None,
         enabled: bool = True,
         **student,
     ) -> None:
         super().__init__(**student)
         if not enabled:
-            teacher, distillation, lut = None, (), None
+            teacher, distillation, lut, box_lut = None, (), None, None
         self.teacher = None if teacher is None else DetectorTeacher(preprocessor=self.data_preprocessor, **teacher)
         self.lut_distiller = None if lut is None else MODELS.build(lut)
         if self.lut_distiller is not None:
             self.lut_distiller.attach(self.roi_head.reid_head.loss_oim)
+        dim = self.roi_head.reid_head.loss_oim.lut.shape[1]
+        self.box_lut = None if box_lut is None else BoxLUT(dim=dim, **box_lut)
         self.locations = [cfg['at'] for cfg in distillation]
         self.names = [cfg.get('name', cfg['at']) for cfg in distillation]
         for name in self.names:
@@ -78,17 +85,22 @@ class PersonSearchDistiller(PersonSearchRCNN):
                 raise UserError(f'distillation: two losses are called {name}: give each a name of its own')
         asked = [at for at in self.locations if at != 'roi.embedding']
         levels = check_teacher(self, self.teacher, asked) if asked else {}
-        self.distillation = nn.ModuleList(self._build_term(cfg['at'], cfg['loss'], levels) for cfg in distillation)
+        self.distillation = nn.ModuleList(self._build_term(cfg, levels) for cfg in distillation)
         for cfg in distillation:
             if 'hard_weight' in cfg:
                 self._own_loss(cfg['at']).loss_weight *= cfg['hard_weight']
         self.diagnostics: Diagnostics | None = None
 
-    def _build_term(self, at: str, loss: dict, levels: dict[str, tuple[FeatureLevel, FeatureLevel]]) -> nn.Module:
+    def _build_term(self, cfg: dict, levels: dict[str, tuple[FeatureLevel, FeatureLevel]]) -> nn.Module:
+        at, loss = cfg['at'], cfg['loss']
         if at == 'roi.embedding':
-            if self.lut_distiller is None:
-                raise UserError("distillation at 'roi.embedding' compares with a table: configure lut")
-            return EmbeddingTerm(loss, self.lut_distiller.table.rows)
+            table = cfg.get('table', 'identity')
+            check_choice('table', table, ['identity', 'box'])
+            source, key = (self.box_lut, 'box_lut') if table == 'box' else (self.lut_distiller, 'lut')
+            if source is None:
+                raise UserError(f"distillation at 'roi.embedding' compares with a table: configure {key}")
+            rows = source.crop_rows() if table == 'box' else source.table.rows
+            return EmbeddingTerm(loss, rows, table == 'box', cfg.get('weigh_by_iou', False))
         if at in HEAD_TERMS:
             return HEAD_TERMS[at](loss)
         own, teacher = levels[at]
@@ -152,11 +164,15 @@ class PersonSearchDistiller(PersonSearchRCNN):
         return outputs
 
     def teachers(self) -> dict[str, dict[str, str] | None]:
-        """Names and hashes of the detector teacher and of the table's teacher; None where there is none."""
-        detector, table = self.teacher, self.lut_distiller and self.lut_distiller.table
+        """Names and hashes of the detector teacher and of the tables' teachers; None where there is none."""
+        detector, tables = self.teacher, dict(table=self.lut_distiller, box_table=self.box_lut)
         return dict(
             teacher=detector and dict(config=detector.config, sha256=detector.sha256),
-            table=table and dict(config=table.teacher_config, sha256=table.teacher_sha256, source=table.source),
+            **{
+                name: of
+                and dict(config=of.table.teacher_config, sha256=of.table.teacher_sha256, source=of.table.source)
+                for name, of in tables.items()
+            },
         )
 
     def objective(self) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmps_kd.errors import UserError
 
 from ..dense_heads import QRPNOutputs, RPNOutputs, mark_queries
-from ..roi_heads.reid_roi_head import RoIOutputs, assigned_pids, positive_rois
+from ..roi_heads.reid_roi_head import RoIOutputs, assigned_people, crop_ids, positive_rois
 from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, to_roi_align_dtype
 
 
@@ -120,13 +120,21 @@ class QEEPS(PersonSearchRCNN):
         self, x: tuple[Tensor], sampled: list[SamplingResult], samples: dict, x_query: tuple[Tensor], queries: Tensor
     ) -> RoIOutputs:
         """Run the RoI head; where the re-id head has batch norm, people of both images are normalised together."""
-        (detected, _), pids = self.roi_head.forward_boxes(x, sampled), [assigned_pids(sampled, samples['gallery'])]
-        others = [other_people(query) for query in samples['query']]
-        rois = torch.cat([queries, bbox2roi([people.bboxes for people in others])])
+        (detected, _), people = self.roi_head.forward_boxes(x, sampled), assigned_people(sampled, samples['gallery'])
+        # Whoever is in the query images, from true boxes: first the queries, then the others.
+        shown = [(query, query.query_instances) for query in samples['query']]
+        shown += [(query, other_people(query)) for query in samples['query']]
+        rois = torch.cat([queries, bbox2roi([others.bboxes for _, others in shown[len(queries) :]])])
         others_feats = self.roi_head.extract_reid_feats(x_query, rois)
         feats = torch.cat([detected['roi_feats'][positive_rois(sampled)], others_feats])
-        pids += [query.query_instances.pids for query in samples['query']] + [people.pids for people in others]
-        return RoIOutputs(**detected, embeddings=self.roi_head.reid_head(feats), pids=torch.cat(pids))
+        crops = crop_ids(shown)
+        return RoIOutputs(
+            **detected,
+            embeddings=self.roi_head.reid_head(feats),
+            pids=torch.cat([people['pids'], *(instances.pids for _, instances in shown)]),
+            crops=None if crops is None or people['crops'] is None else torch.cat([people['crops'], crops]),
+            overlaps=torch.cat([people['overlaps'], people['overlaps'].new_ones(len(others_feats))]),
+        )
 
     def _query_vectors(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
         """(n, C) means of RoI features at the RPN's level."""

@@ -1,9 +1,10 @@
 """Knowledge distillation for person search."""
 
 from .diagnostics import Diagnostics
-from .lut import LookUpTable, LUTDistiller, check_lut, identities_sha256, load_lut, save_lut
+from .lut import BoxLUT, LookUpTable, LUTDistiller, check_lut, identities_sha256, load_lut, save_lut
 
 __all__ = [
+    'BoxLUT',
     'Diagnostics',
     'LUTDistiller',
     'LookUpTable',

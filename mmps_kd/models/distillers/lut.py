@@ -1,4 +1,4 @@
-"""Look-up table (LUT) of a teacher's ID features: file, projection, and the distiller that hands it to the OIM loss."""
+"""Look-up table (LUT) of a teacher's ID features, of identities or of boxes: file, projection, and how it is used."""
 
 import hashlib
 import json
@@ -23,15 +23,18 @@ _TEXTS = ('dataset', 'pids_sha256', 'source', 'teacher_config', 'teacher_sha256'
 
 @dataclass(frozen=True, eq=False)
 class LookUpTable:
-    """One ID vector for each training identity.
+    """One ID vector for each training identity, or for each annotated box of the training set.
 
     Attributes:
-        rows: (L, D) float32 of unit length, in the order of the dataset's ``metainfo['identities']``.
+        rows: (L, D) float32 of unit length, in the order of the dataset's ``metainfo['identities']``, or of its boxes.
         dataset: The dataset's ``metainfo['dataset_name']``.
-        pids_sha256: Hash of the identities in row order, see :func:`identities_sha256`.
-        source: What the rows were made from: ``'memory'``, ``'boxes'`` or ``'features'``.
-        teacher_config: Name of the teacher's config; of the features file where the vectors were made elsewhere.
-        teacher_sha256: Hash of the teacher's checkpoint file; empty where the vectors were made elsewhere.
+        pids_sha256: Hash of the identities in row order, see :func:`identities_sha256`; of a table of boxes that of
+            :func:`~mmps_kd.datasets.boxes_sha256`.
+        source: What the rows were made from: ``'memory'``, ``'boxes'``, ``'features'`` or ``'model'``.
+        teacher_config: Name of the teacher's config, of the features file, or of the re-identification network.
+        teacher_sha256: Hash of the teacher's weights; empty where the vectors were made elsewhere.
+        level: What a row stands for: ``'identity'`` or ``'box'``.
+        mirrored: (L, D) as ``rows``, of mirrored crops, of a table of boxes; None without.
         file: Where it was read from, for messages.
     """
 
@@ -41,6 +44,8 @@ class LookUpTable:
     source: str
     teacher_config: str
     teacher_sha256: str
+    level: str = 'identity'
+    mirrored: Tensor | None = None
     file: str = 'the look-up table'
 
     @property
@@ -66,9 +71,12 @@ def save_lut(path: str | os.PathLike, table: LookUpTable) -> None:
     """
     _check_rows(table)
     metadata = {key: getattr(table, key) for key in _TEXTS}
-    metadata.update(format_version=FORMAT_VERSION, dim=str(table.dim))
+    metadata.update(format_version=FORMAT_VERSION, dim=str(table.dim), level=table.level)
+    tensors = {'lut': table.rows.contiguous()}
+    if table.mirrored is not None:
+        tensors['mirrored'] = table.mirrored.contiguous()
     with open(path, 'wb') as file:
-        file.write(save({'lut': table.rows.contiguous()}, metadata))
+        file.write(save(tensors, metadata))
 
 
 def load_lut(path: str | os.PathLike) -> LookUpTable:
@@ -78,7 +86,7 @@ def load_lut(path: str | os.PathLike) -> LookUpTable:
         UserError: If the file is missing, damaged, of another format version or incomplete, or a row is not finite,
             zero or not of unit length.
     """
-    metadata, rows = _read(str(path))
+    metadata, rows, mirrored = _read(str(path))
     version = metadata.get('format_version')
     if version != FORMAT_VERSION:
         found = 'lacks the metadata format_version' if version is None else f'has format version {version!r}'
@@ -91,7 +99,9 @@ def load_lut(path: str | os.PathLike) -> LookUpTable:
     if rows is None or rows.dtype != torch.float32 or rows.shape[1:] != (_number(metadata['dim']),):
         found = 'none' if rows is None else f'{tuple(rows.shape)} of {rows.dtype}'
         raise UserError(f"{path} needs a float32 tensor 'lut' of size (L, {metadata['dim']}), it has {found}")
-    table = LookUpTable(rows, file=str(path), **{key: metadata[key] for key in _TEXTS})
+    # Files of the first release name no level.
+    texts = {key: metadata[key] for key in _TEXTS} | dict(level=metadata.get('level', 'identity'))
+    table = LookUpTable(rows, mirrored=mirrored, file=str(path), **texts)
     _check_rows(table)
     return table
 
@@ -138,10 +148,11 @@ def check_dim(table: LookUpTable, dim: int) -> None:
         )
 
 
-def _read(path: str) -> tuple[dict[str, str], Tensor | None]:
+def _read(path: str) -> tuple[dict[str, str], Tensor | None, Tensor | None]:
     try:
         with safe_open(path, 'pt') as file:
-            return file.metadata() or {}, file.get_tensor('lut') if 'lut' in file.keys() else None  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors.get('lut'), tensors.get('mirrored')
     except FileNotFoundError:
         raise UserError(f'there is no look-up table {path}: write it with tools/extract_lut.py') from None
     except (OSError, SafetensorError) as error:
@@ -193,9 +204,9 @@ class LUTDistiller:
         use_queue: bool = True,
         projection: dict | None = None,
     ) -> None:
-        if projection not in (None, dict(type='pca')):
-            raise UserError(f"LUTDistiller: projection must be None or dict(type='pca'), not {projection}")
+        check_projection(projection)
         self.table = load_lut(lut_file)
+        require_level(self.table, 'identity')
         self.thaw_epoch = thaw_epoch
         self.use_queue = use_queue
         self.projection = projection
@@ -247,6 +258,58 @@ class LUTDistiller:
         return f'{type(self).__name__}({self.table.file}: {size} from {self.table.source}, {frozen})'
 
 
+class BoxLUT:
+    """The teacher's vector of every annotated box, labelled or not, as target of losses at ``roi.embedding``.
+
+    Args:
+        lut_file: The table, written by ``tools/extract_lut.py --level box``.
+        dim: Embedding size D of the student.
+        projection: As for :class:`LUTDistiller`.
+
+    Raises:
+        UserError: If the table is of identities, or has another dimension.
+    """
+
+    def __init__(self, lut_file: str, dim: int, projection: dict | None = None) -> None:
+        check_projection(projection)
+        self.table = load_lut(lut_file)
+        require_level(self.table, 'box')
+        if projection is not None:
+            self.table = project_pca(self.table, dim)
+        check_dim(self.table, dim)
+
+    def check(self, dataset_name: str, num_boxes: int, boxes_sha256: str) -> None:
+        """Compare the table with the training set.
+
+        Raises:
+            UserError: If it is of another data set, or of other boxes.
+        """
+        found = (self.table.dataset, len(self.table.rows), self.table.pids_sha256)
+        if found != (dataset_name, num_boxes, boxes_sha256):
+            raise UserError(
+                f'{self.table.file} is a table of {found[1]} boxes of {found[0]}, the training set has {num_boxes} '
+                f'boxes of {dataset_name}{", others" if found[:2] == (dataset_name, num_boxes) else ""}: extract it '
+                'from the annotations that you train on'
+            )
+
+    def crop_rows(self) -> Tensor:
+        """(2 L, D): the vector of each box, followed by that of its mirrored crop, or by itself again without one."""
+        mirrored = self.table.rows if self.table.mirrored is None else self.table.mirrored
+        return torch.stack([self.table.rows, mirrored], dim=1).flatten(0, 1)
+
+
+def check_projection(projection: dict | None) -> None:
+    """Refuse a projection that does not exist."""
+    if projection not in (None, dict(type='pca')):
+        raise UserError(f"look-up table: projection must be None or dict(type='pca'), not {projection}")
+
+
+def require_level(table: LookUpTable, level: str) -> None:
+    """Refuse a table of boxes where one of identities is needed, and the other way round."""
+    if table.level != level:
+        raise UserError(f'{table.file} has a row for each {table.level}: extract it with --level {level}')
+
+
 def project_pca(table: LookUpTable, dim: int) -> LookUpTable:
     """Bring a table to another dimension by a fixed linear map, computed from the table alone.
 
@@ -275,7 +338,10 @@ def project_pca(table: LookUpTable, dim: int) -> LookUpTable:
             f'{table.file}: row {int(lost[0])} vanishes in the projection to {dim} dimensions: take a larger '
             'feat_channels'
         )
-    return replace(table, rows=F.normalize(projected, dim=1).float())
+    mirrored = table.mirrored
+    if mirrored is not None:
+        mirrored = F.normalize(F.pad(mirrored.double() @ basis.t(), (0, dim - len(basis))), dim=1).float()
+    return replace(table, rows=F.normalize(projected, dim=1).float(), mirrored=mirrored)
 
 
 def _signs_of_largest(basis: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import InstanceList
 from torch import Tensor, nn
 
+from mmps_kd.errors import UserError
 from mmps_kd.structures import UNLABELLED
 
 from ..detectors.person_search_rcnn import TrainOutputs
@@ -198,23 +199,43 @@ HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTe
 
 
 class EmbeddingTerm(nn.Module):
-    """A loss between embeddings of labelled people and their rows of the teacher's table (L, D)."""
+    """A loss between embeddings of people and their rows of a teacher's table.
+
+    Args:
+        loss: Config of the loss, ``forward(embeddings, targets, weight)``.
+        rows: (L, D) of identities, compared with labelled people; or (2 L, D) of the crops of boxes, see
+            :meth:`BoxLUT.crop_rows`, compared with all people.
+        of_boxes: Which of both.
+        weigh_by_iou: A RoI counts as much as it overlaps its person's true box, which is what the teacher saw.
+    """
 
     rows: Tensor
 
-    def __init__(self, loss: dict, rows: Tensor) -> None:
+    def __init__(self, loss: dict, rows: Tensor, of_boxes: bool = False, weigh_by_iou: bool = False) -> None:
         super().__init__()
         self.loss = MODELS.build(loss)
+        self.of_boxes, self.weigh_by_iou = of_boxes, weigh_by_iou
         self.register_buffer('rows', rows.clone(), persistent=False)
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs | None) -> Tensor:
-        """Compare the labelled positive RoIs' embeddings with their identities' rows."""
-        labelled = student.roi.pids != UNLABELLED
-        return self.loss(student.roi.embeddings[labelled], self.rows[student.roi.pids[labelled]])
+        """Compare the positive RoIs' embeddings with the rows of their people."""
+        embeddings, targets, overlaps = self._pairs(student)
+        return self.loss(embeddings, targets, overlaps if self.weigh_by_iou else None)
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs | None) -> Tensor:
-        """Mean cosine distance of the labelled embeddings to their rows."""
-        return cosine_distance(student.roi, self.rows)
+        """Mean cosine distance of the embeddings to their rows."""
+        embeddings, targets, _ = self._pairs(student)
+        return 1 - (embeddings * targets).sum(dim=1).mean()
+
+    def _pairs(self, student: TrainOutputs) -> tuple[Tensor, Tensor, Tensor]:
+        roi = student.roi
+        if self.of_boxes and roi.crops is None:
+            raise UserError(
+                'a table of boxes needs their numbers: end the training pipeline with PackPersonSearchInputs'
+            )
+        index = roi.crops if self.of_boxes else roi.pids
+        known = index >= 0
+        return roi.embeddings[known], self.rows[index[known]], roi.overlaps[known]
 
 
 def cosine_distance(roi: RoIOutputs, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Direct regression of embeddings to the rows of the teacher's ID table."""
+"""Direct regression of embeddings to the rows of a teacher's table."""
 
 import torch
 from mmdet.registry import MODELS
@@ -11,7 +11,7 @@ from ..utils.dist import average
 
 @MODELS.register_module()
 class IDFeatureLoss(nn.Module):
-    r"""Distance between the embeddings of labelled people and their identities' rows in the teacher's table.
+    r"""Distance between the embeddings of people and their rows in a teacher's table, of identities or of boxes.
 
     Embedding :math:`x` with row :math:`v` costs :math:`\|x - v\|^2` (``l2``) or :math:`1 - x \cdot v` (``cosine``),
     for unit vectors half of the former. Unlike the OIM loss it knows no other identities.
@@ -30,12 +30,13 @@ class IDFeatureLoss(nn.Module):
         self.distance = distance
         self.loss_weight = loss_weight
 
-    def forward(self, embeddings: Tensor, targets: Tensor) -> Tensor:
-        """Compute the mean over labelled people.
+    def forward(self, embeddings: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Compute the mean over people.
 
         Args:
             embeddings: (P, D), unit length; P may be 0.
             targets: (P, D), unit length, each embedding's row of the table; gets no gradient.
+            weight: (P,), factor of each.
 
         Returns:
             Scalar loss in fp32, 0 if there are no people.
@@ -46,7 +47,7 @@ class IDFeatureLoss(nn.Module):
                 losses = (embeddings - targets).square().sum(dim=1)
             else:
                 losses = 1 - (embeddings * targets).sum(dim=1)
-            return self.loss_weight * average(losses)
+            return self.loss_weight * average(losses if weight is None else losses * weight)
 
     def extra_repr(self) -> str:
         """The distance, for the printed objective."""

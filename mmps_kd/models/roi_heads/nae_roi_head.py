@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from torch import Tensor
 
-from .reid_roi_head import ReIDRoIHead, RoIOutputs, assigned_pids, positive_rois
+from .reid_roi_head import ReIDRoIHead, RoIOutputs, assigned_people, positive_rois
 
 
 @MODELS.register_module()
@@ -24,7 +24,8 @@ class NAERoIHead(ReIDRoIHead):
         """Run the head on the sampled RoIs; all of them, not only the positive ones, enter its batch norm."""
         detected, answer = self.forward_boxes(x, sampling_results)
         embeddings = answer['embeddings'][positive_rois(sampling_results)]
-        return RoIOutputs(**detected, embeddings=embeddings, pids=assigned_pids(sampling_results, batch_data_samples))
+        people = assigned_people(sampling_results, batch_data_samples)
+        return RoIOutputs(**detected, embeddings=embeddings, **people)
 
     def _bbox_forward(self, x: tuple[Tensor], rois: Tensor) -> dict[str, Tensor]:
         feats = self.extract_reid_feats(x, rois)

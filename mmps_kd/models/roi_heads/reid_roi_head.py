@@ -10,8 +10,8 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.task_modules.assigners import BaseAssigner
 from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox2roi, scale_boxes
+from mmdet.structures import DetDataSample, SampleList
+from mmdet.structures.bbox import bbox2roi, bbox_overlaps, scale_boxes
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -51,12 +51,16 @@ class RoIOutputs(BoxOutputs):
         cls_score: (R, 2), logits of person and background.
         embeddings: (P, D), unit length, of the positive RoIs.
         pids: (P,) int64, identity of the person that a positive RoI is assigned to, -1 unlabelled.
+        crops: (P,) int64, whose vector of a table of boxes belongs to it, see :func:`crop_ids`; None without numbers.
+        overlaps: (P,) IoU with the assigned person's box.
     """
 
     roi_feats: Tensor
     cls_score: Tensor
     embeddings: Tensor
     pids: Tensor
+    crops: Tensor | None
+    overlaps: Tensor
 
 
 @MODELS.register_module()
@@ -101,8 +105,8 @@ class ReIDRoIHead(StandardRoIHead):
         """Run both heads on the sampled RoIs."""
         detected, _ = self.forward_boxes(x, sampling_results)
         positive = detected['roi_feats'][positive_rois(sampling_results)]
-        pids = assigned_pids(sampling_results, batch_data_samples)
-        return RoIOutputs(**detected, embeddings=self.reid_head(positive), pids=pids)
+        people = assigned_people(sampling_results, batch_data_samples)
+        return RoIOutputs(**detected, embeddings=self.reid_head(positive), **people)
 
     def forward_boxes(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> tuple[dict, dict]:
         """Run the box head on the sampled RoIs.
@@ -304,10 +308,24 @@ def sample_rois(
     return sampling_results
 
 
-def assigned_pids(sampling_results: list[SamplingResult], batch_data_samples: SampleList) -> Tensor:
-    """(P,) int64 identities of the people that the batch's positive RoIs are assigned to."""
+def assigned_people(sampling_results: list[SamplingResult], batch_data_samples: SampleList) -> dict[str, Tensor | None]:
+    """``pids``, ``crops`` and ``overlaps`` of :class:`RoIOutputs`, of the batch's P positive RoIs."""
     pairs = zip(batch_data_samples, sampling_results, strict=True)
-    return torch.cat([sample.gt_instances.pids[res.pos_assigned_gt_inds] for sample, res in pairs])
+    people = [(sample, sample.gt_instances[res.pos_assigned_gt_inds]) for sample, res in pairs]
+    boxes = torch.cat([assigned.bboxes for _, assigned in people])
+    rois = torch.cat([res.pos_priors for res in sampling_results])
+    return dict(
+        pids=torch.cat([assigned.pids for _, assigned in people]),
+        crops=crop_ids(people),
+        overlaps=bbox_overlaps(rois, boxes, is_aligned=True),
+    )
+
+
+def crop_ids(people: list[tuple[DetDataSample, InstanceData]]) -> Tensor | None:
+    """(P,) int64: twice the number of each box in the data set, plus 1 in a mirrored image; None without numbers."""
+    if any('box_ids' not in assigned for _, assigned in people):
+        return None
+    return torch.cat([2 * assigned.box_ids + bool(sample.get('flip')) for sample, assigned in people])
 
 
 def positive_rois(sampling_results: list[SamplingResult]) -> Tensor:

@@ -15,7 +15,7 @@ from .reid_roi_head import (
     BoxOutputs,
     ReIDRoIHead,
     RoIOutputs,
-    assigned_pids,
+    assigned_people,
     box_losses,
     decode,
     positive_rois,
@@ -105,7 +105,7 @@ class SeqRoIHead(ReIDRoIHead):
         return SeqRoIOutputs(
             **first,
             embeddings=embeddings[positive_rois(sampled)],
-            pids=assigned_pids(sampled, batch_data_samples),
+            **assigned_people(sampled, batch_data_samples),
             second=SecondStageOutputs(rois, sampled, bbox_pred, *targets, scores),
         )
 

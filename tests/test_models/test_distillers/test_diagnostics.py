@@ -179,6 +179,7 @@ def test_roi_gaps():
 
 def test_embedding_gap():
     rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    roi = SimpleNamespace(embeddings=torch.tensor([[0.6, 0.8], [0.6, 0.8], [1.0, 0.0]]), pids=torch.tensor([0, 1, -1]))
+    embeddings = torch.tensor([[0.6, 0.8], [0.6, 0.8], [1.0, 0.0]])
+    roi = SimpleNamespace(embeddings=embeddings, pids=torch.tensor([0, 1, -1]), overlaps=torch.ones(3))
     gap = EmbeddingTerm(dict(type='IDFeatureLoss'), rows).distance(SimpleNamespace(roi=roi), None)
     assert gap.item() == pytest.approx((0.4 + 0.2) / 2)
