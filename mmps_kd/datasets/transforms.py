@@ -24,6 +24,7 @@ META_KEYS = (
     'scale_factor',
     'flip',
     'flip_direction',
+    'homography_matrix',
 )
 
 

@@ -147,6 +147,8 @@ def test_an_image_without_boxes_has_empty_tensors():
 def test_meta_information():
     results = TRANSFORMS.build(dict(type='RandomFlip', prob=1.0))(resize(load_three(), 160, 120))
     meta = PackPersonSearchInputs()(results)['data_samples'].metainfo
+    # Mirrored after resizing.
+    assert meta.pop('homography_matrix').tolist() == [[-2, 0, 160], [0, 2, 0], [0, 0, 1]]
     assert meta == dict(
         img_id=3,
         img_path='x/s1.jpg',

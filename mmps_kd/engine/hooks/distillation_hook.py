@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmps_kd.errors import UserError
+from mmps_kd.models.distillers import DetectionFile
 
 from ..unwrap import unwrapped_distiller
 
@@ -17,9 +18,14 @@ class DistillationHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Print the objective."""
+        """Print the objective; compare a file of detections with the training set."""
         distiller = unwrapped_distiller(runner)
         if distiller is not None:
+            if isinstance(distiller.teacher, DetectionFile):
+                dataset = runner.train_dataloader.dataset
+                while hasattr(dataset, 'dataset'):
+                    dataset = dataset.dataset
+                distiller.teacher.check({dataset.get_data_info(i)['img_name'] for i in range(len(dataset))})
             runner.logger.info(f'objective: {distiller.objective()}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -19,6 +19,7 @@ from mmps_kd.datasets.image_files import decode_image
 from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
 from mmps_kd.evaluation.metrics import BaseSearchMetric
 from mmps_kd.models.detectors import PersonSearchDistiller
+from mmps_kd.models.distillers.teacher import DetectorTeacher
 from mmps_kd.models.distillers.terms import FeatureTerm
 from mmps_kd.visualization import (
     MissedPicture,
@@ -71,7 +72,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
         if step % self.interval == 0:
             self._draw_sample('val_img', outputs[0], step)
         distiller = unwrapped_distiller(runner)
-        if batch_idx == 0 and distiller is not None and distiller.teacher is not None:
+        if batch_idx == 0 and distiller is not None and isinstance(distiller.teacher, DetectorTeacher):
             image = read_image(outputs[0].img_path)
             picture = draw_distillation(distiller, image, data_batch, outputs[0], self.score_thr)
             runner.visualizer.add_image('val_distillation', picture, step)

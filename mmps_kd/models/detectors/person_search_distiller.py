@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmps_kd.errors import UserError, check_choice
 
 from ..distillers.check_teacher import check_teacher
+from ..distillers.detection_file import DetectionFile
 from ..distillers.diagnostics import Diagnostics, gradient_norms
 from ..distillers.lut import BoxLUT
 from ..distillers.teacher import DetectorTeacher, FeatureLevel
@@ -41,8 +42,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
 
     Args:
         teacher: ``dict(config=..., checkpoint=...)`` of a trained detector, with ``person_class`` if it has several,
-            and ``answers='boxes'`` if it is compared by its detections: see :class:`DetectorTeacher`; None if no loss
-            needs it.
+            and ``answers='boxes'`` if it is compared by its detections: see :class:`DetectorTeacher`; or
+            ``dict(detections=...)``, a :class:`DetectionFile`; None if no loss needs it.
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against a
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
@@ -72,7 +73,11 @@ class PersonSearchDistiller(PersonSearchRCNN):
         super().__init__(**student)
         if not enabled:
             teacher, distillation, lut, box_lut = None, (), None, None
-        self.teacher = None if teacher is None else DetectorTeacher(preprocessor=self.data_preprocessor, **teacher)
+        self.teacher: DetectorTeacher | DetectionFile | None = None
+        if teacher is not None and 'detections' in teacher:
+            self.teacher = DetectionFile(**teacher)
+        elif teacher is not None:
+            self.teacher = DetectorTeacher(preprocessor=self.data_preprocessor, **teacher)
         self.lut_distiller = None if lut is None else MODELS.build(lut)
         if self.lut_distiller is not None:
             self.lut_distiller.attach(self.roi_head.reid_head.loss_oim)

@@ -1,10 +1,12 @@
 """Knowledge distillation for person search."""
 
+from .detection_file import DetectionFile
 from .diagnostics import Diagnostics
 from .lut import BoxLUT, LookUpTable, LUTDistiller, check_lut, identities_sha256, load_lut, save_lut
 
 __all__ = [
     'BoxLUT',
+    'DetectionFile',
     'Diagnostics',
     'LUTDistiller',
     'LookUpTable',

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmps_kd.errors import UserError
 
 from ..detectors.person_search_rcnn import PersonSearchRCNN
+from .detection_file import DetectionFile
 from .teacher import DetectorTeacher, FeatureLevel, blank_image_features, feature_levels
 from .terms import HEAD_TERMS
 
@@ -21,7 +22,7 @@ SAME_ANCHOR = 0.01
 
 @torch.no_grad()
 def check_teacher(
-    student: PersonSearchRCNN, teacher: DetectorTeacher | None, locations: Sequence[str]
+    student: PersonSearchRCNN, teacher: DetectorTeacher | DetectionFile | None, locations: Sequence[str]
 ) -> dict[str, tuple[FeatureLevel, FeatureLevel]]:
     """Compare what student and teacher give at each location, on one blank image.
 
@@ -54,6 +55,13 @@ def check_teacher(
             raise UserError(f"distillation at '{location}': the student has no such place; there is {there}")
         if teacher is None:
             raise UserError(f"distillation at '{location}' needs a teacher: configure its config and checkpoint")
+    if isinstance(teacher, DetectionFile):
+        if features := [location for location in locations if location not in HEAD_TERMS]:
+            raise UserError(
+                f"distillation at '{features[0]}': {teacher.config} is a file of detections, which has no features; it "
+                f'can be compared at {", ".join(HEAD_TERMS)}'
+            )
+        return {}
     model, name = teacher.model, f'teacher {teacher.config} ({type(teacher.model).__name__})'
     try:
         theirs = blank_image_features(model, size)
