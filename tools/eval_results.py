@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from terminaltables import AsciiTable
 
-from mmps_kd.datasets import load_cuhk_sysu_evaluation, load_prw_evaluation
+from mmps_kd.datasets import load_cuhk_sysu_evaluation, load_custom_evaluation, load_prw_evaluation
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.evaluation.functional import (
     CBGM,
@@ -27,24 +27,30 @@ from mmps_kd.evaluation.functional import (
 
 UNREACHED = 0.01
 """Where the lowest score of many detections is so far above the threshold, detections were most likely dropped."""
-CBGM_DEFAULTS = {'cuhk-sysu': CBGM(k1=10, k2=3), 'prw': CBGM(k1=30, k2=4)}
+CBGM_DEFAULTS = {'cuhk-sysu': CBGM(k1=10, k2=3), 'prw': CBGM(k1=30, k2=4), 'custom': CBGM(k1=10, k2=3)}
 
 
 def parse_args() -> argparse.Namespace:
     """Arguments of the tool."""
     parser = argparse.ArgumentParser(description='Score a results file; its format and the rules: docs/evaluation.md')
-    parser.add_argument('dataset', choices=['cuhk-sysu', 'prw'])
-    parser.add_argument('results', help='npz with img_names, num_dets, bboxes, embeddings, query_embeddings')
-    parser.add_argument('--data-root', required=True, help="the dataset's folder; only annotation files are read")
+    parser.add_argument('dataset', choices=['cuhk-sysu', 'prw', 'custom'])
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar='[annotations] results',
+        help='custom: the JSON of the test set, see docs/own_data.md; then, for all, the npz with img_names, num_dets, '
+        'bboxes, embeddings, query_embeddings',
+    )
+    parser.add_argument('--data-root', help="CUHK-SYSU, PRW: the dataset's folder; only annotation files are read")
     parser.add_argument('--gallery-size', nargs='+', type=gallery_size, help="CUHK-SYSU: sizes or 'all'; default 100")
     cameras = parser.add_mutually_exclusive_group()
-    cameras.add_argument('--ignore-cam-id', action='store_true', help='PRW: search all cameras (default)')
-    cameras.add_argument('--cross-camera', action='store_true', help="PRW: leave out the query's own camera")
-    parser.add_argument('--query-info', help='PRW: query list, such as that of PRW-mini')
+    cameras.add_argument('--ignore-cam-id', action='store_true', help='PRW, custom: search all cameras (default)')
+    cameras.add_argument('--cross-camera', action='store_true', help="PRW, custom: leave out the query's own camera")
+    parser.add_argument('--query-info', help='PRW, custom: query list, such as that of PRW-mini')
     parser.add_argument(
         '--skip-absent-queries',
         action='store_true',
-        help='PRW: leave queries out whose person is nowhere in the gallery; the results must be without them too',
+        help='PRW, custom: leave queries out whose person is nowhere in the gallery; the results must be without them',
     )
     parser.add_argument(
         '--score-thr',
@@ -65,7 +71,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', help='write the figures to this JSON file')
     parser.add_argument('--per-query', help='write the figures of each query (first gallery size) to this CSV file')
-    return parser.parse_args()
+    parser.add_argument('--class', dest='class_name', default='person', help='custom: whom or what to search for')
+    args = parser.parse_args()
+    number = 2 if args.dataset == 'custom' else 1
+    if len(args.files) != number:
+        parser.error(f'{args.dataset} takes {"the annotations and " * (number - 1)}the results, {number} file(s)')
+    if (args.data_root is None) != (args.dataset == 'custom'):
+        parser.error(f'{args.dataset} {"takes no" if args.dataset == "custom" else "needs"} --data-root')
+    args.results = args.files[-1]
+    return args
 
 
 def gallery_size(text: str) -> int | str:
@@ -78,11 +92,15 @@ def load_evaluation(args: argparse.Namespace) -> EvaluationSet:
     if args.dataset == 'cuhk-sysu':
         for option in ('ignore_cam_id', 'cross_camera', 'query_info', 'skip_absent_queries'):
             if getattr(args, option):
-                raise UserError(f'--{option.replace("_", "-")} is an option of prw, not of cuhk-sysu')
+                raise UserError(f'--{option.replace("_", "-")} is an option of prw and custom, not of cuhk-sysu')
         return load_cuhk_sysu_evaluation(args.data_root, args.gallery_size or [100])
     if args.gallery_size:
-        raise UserError('--gallery-size is an option of cuhk-sysu: the gallery of prw is its whole test set')
+        raise UserError(f'--gallery-size is an option of cuhk-sysu: the gallery of {args.dataset} is its test set')
     on_absent_query = 'skip' if args.skip_absent_queries else 'error'
+    if args.dataset == 'custom':
+        return load_custom_evaluation(
+            args.files[0], args.query_info, args.cross_camera, on_absent_query, [args.class_name]
+        )
     return load_prw_evaluation(args.data_root, args.query_info, args.cross_camera, on_absent_query)
 
 

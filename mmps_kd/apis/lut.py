@@ -279,7 +279,7 @@ def hash_inputs(dataset: BasePersonSearchDataset, *teacher: Any) -> str:
     """Hash of all that the vectors depend on, but for the pixels; ``teacher``: its settings and its weights' hash."""
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     boxes = [(info['img_path'], [(person['bbox'], person['pid']) for person in info['instances']]) for info in infos]
-    text = json.dumps([list(map(repr, teacher)), dataset.metainfo['identities'], boxes])
+    text = json.dumps([list(map(repr, teacher)), dataset.metainfo.get('identities'), boxes])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from .base_person_search import BasePersonSearchDataset, boxes_sha256
 from .cuhk_sysu import CUHKSYSUDataset, load_cuhk_sysu_evaluation
-from .custom import CustomPersonSearchDataset
+from .custom import CustomPersonSearchDataset, load_custom_evaluation
 from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
 from .prw import PRWDataset, full_gallery_protocol, load_prw_evaluation
 from .query_gallery_pairs import QueryGalleryPairDataset
@@ -27,5 +27,6 @@ __all__ = [
     'check_wrappers',
     'full_gallery_protocol',
     'load_cuhk_sysu_evaluation',
+    'load_custom_evaluation',
     'load_prw_evaluation',
 ]

@@ -21,7 +21,7 @@ _LARGEST = 2**63 - 1
 
 def read_coco_json(
     path: Path, classes: Sequence[str] = (PERSON,), image_folder: Path | None = None
-) -> tuple[Annotations, np.ndarray, list[int] | None]:
+) -> tuple[Annotations, np.ndarray, dict[int, list[str] | None] | None]:
     """Read images and annotations.
 
     Annotations of other categories are left out, and one with ``iscrowd`` or ``ignore`` is an ignored region, as in
@@ -29,16 +29,17 @@ def read_coco_json(
     only category of a file may have another name. Numbers are JSON numbers, not text.
 
     Args:
-        path: File with ``images`` (``id``, ``file_name``, optionally ``height`` and ``width``), ``annotations``
-            (``id``, ``image_id``, ``bbox`` as x, y, w, h, optionally ``category_id``, ``iscrowd``, ``ignore`` and
-            ``person_id``; below 0, null or absent: unlabelled), and optionally ``categories`` (``id``, ``name``) and
-            ``queries`` (``annotation_id``).
+        path: File with ``images`` (``id``, ``file_name``, optionally ``height``, ``width`` and ``camera``),
+            ``annotations`` (``id``, ``image_id``, ``bbox`` as x, y, w, h, optionally ``category_id``, ``iscrowd``,
+            ``ignore`` and ``person_id``; below 0, null or absent: unlabelled), and optionally ``categories`` (``id``,
+            ``name``) and ``queries`` (``annotation_id``, optionally ``gallery``, ids or names of images).
         classes: Names of the categories to read.
         image_folder: Where the images are, see :func:`~mmps_kd.structures.name_in_folder`; None if it is not known.
 
     Returns:
         The annotations, each image's in the order of the file; the annotation id of each box (M,) int64; and the
-        annotation ids of the listed queries, None where the file has no ``queries``.
+        listed queries, the names of the images in its gallery (None: not given) by annotation id, None where the file
+        has no ``queries``.
 
     Raises:
         UserError: If the file is missing or no JSON; or with one message for each wrong annotation, image, category or
@@ -57,7 +58,7 @@ def read_coco_json(
         boxes, skipped = _read_boxes(lists['annotations'], images, categories, classes, errors)
         queries = None
         if content.get('queries') is not None:
-            queries = _read_queries(lists['queries'], boxes, skipped, errors)
+            queries = _read_queries(lists['queries'], boxes, skipped, images, errors)
     if errors:
         raise UserError(*(f'{path}: {error}' for error in errors))
     return *_to_arrays(images, boxes, skipped, notes), queries
@@ -80,8 +81,8 @@ def _entries(content: Any, key: str, errors: list[str]) -> list[dict]:
     return entries
 
 
-def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> dict[int | str, tuple[str, int, int]]:
-    """Name, height and width of each image by its id; a size that is not given is 0."""
+def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> dict[int | str, tuple]:
+    """Name, camera, height and width of each image by its id; a size that is not given is 0, a camera empty."""
     found, names = {}, []
     for i, image in enumerate(images):
         key, name = _id(image.get('id')), image.get('file_name')
@@ -104,7 +105,11 @@ def _read_images(images: list[dict], folder: Path | None, errors: list[str]) -> 
             errors.append(
                 f'image {key!r} ({name}): {shown} is no size in pixels; correct or leave out width and height'
             )
-        found[key] = name, *size
+        camera = image.get('camera')
+        camera = '' if _unknown(camera) else _id(camera)
+        if camera is None:
+            errors.append(f'image {key!r} ({name}): a camera is text or a whole number, got {_show(image["camera"])}')
+        found[key] = name, str(camera), *size
     for name, times in Counter(names).items():
         if times > 1:
             errors.append(f'image {name} is listed {times} times: list each image once')
@@ -203,10 +208,15 @@ def _read_boxes(
 
 
 def _read_queries(
-    queries: list[dict], boxes: dict[int, tuple], skipped: dict[int, str], errors: list[str]
-) -> list[int]:
-    """Annotation ids of the queries."""
-    ids, faulty = [], bool(errors)
+    queries: list[dict],
+    boxes: dict[int, tuple],
+    skipped: dict[int, str],
+    images: dict[int | str, tuple],
+    errors: list[str],
+) -> dict[int, list[str] | None]:
+    """Names of the images in each query's gallery by its annotation id; None where they are not given."""
+    ids, faulty, galleries = [], bool(errors), {}
+    names = {name for name, *_ in images.values()}
     for i, query in enumerate(queries):
         key = _whole(query.get('annotation_id'))
         if key is None:
@@ -218,9 +228,23 @@ def _read_queries(
         elif key in boxes and boxes[key][3]:
             errors.append(f'queries name annotation_id {key}, which has iscrowd or ignore: that is no single person')
         ids.append(key)
+        listed = query.get('gallery')
+        if listed is not None and not isinstance(listed, list):
+            errors.append(f'query {key}: a gallery is a list of ids or file names of images, got {_show(listed)}')
+            listed = None
+        gallery = None
+        if listed is not None:
+            gallery = [images[_id(entry)][0] if _id(entry) in images else entry for entry in listed]
+            unknown = [entry for entry in gallery if not isinstance(entry, str) or entry not in names]
+            errors += [
+                f'query {key}: its gallery names {_show(entry)}, which is not among the images' for entry in unknown
+            ]
+            twice = [name for name, times in Counter(map(str, gallery)).items() if times > 1]
+            errors += [f'query {key}: its gallery names {name} several times: list each image once' for name in twice]
+        galleries[key] = gallery
     repeated = [key for key, times in Counter(ids).items() if times > 1 and key is not None]
     errors += [f'queries name annotation_id {_show(key)} several times: list each once' for key in repeated]
-    return ids
+    return galleries
 
 
 def _to_arrays(
@@ -231,7 +255,8 @@ def _to_arrays(
     order = np.argsort(image_of_box, kind='stable')
     ignored = np.array([ignored for *_, ignored in boxes.values()], dtype=bool)
     pids = np.array([pid for _, _, pid, _ in boxes.values()], dtype=np.int64).clip(UNLABELLED)
-    sizes = np.array([size for _, *size in images.values()], dtype=np.int64).reshape(-1, 2)
+    sizes = np.array([size for _, _, *size in images.values()], dtype=np.int64).reshape(-1, 2)
+    cameras = np.array([camera for _, camera, *_ in images.values()], dtype=np.str_)
     if skipped:
         counts = ', '.join(f'{times} {name}' for name, times in Counter(skipped.values()).items())
         notes.append(f'left out {len(skipped)} annotations of other categories: {counts}')
@@ -246,6 +271,7 @@ def _to_arrays(
         pids=np.where(ignored, UNLABELLED, pids)[order],
         image_sizes=sizes if (sizes > 0).any() else None,
         ignored=ignored[order],
+        cameras=cameras if (cameras != '').any() else None,
         notes=tuple(notes),
     )
     return annotations, np.array(list(boxes), dtype=np.int64)[order]

@@ -1,6 +1,7 @@
 """PRW: data set, readers of its files, and its search protocol."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -196,8 +197,9 @@ def full_gallery_protocol(
     source: str,
     cameras: np.ndarray | None = None,
     on_absent_query: str = 'error',
+    galleries: Sequence[Sequence[str] | None] | None = None,
 ) -> SearchProtocol:
-    """Search each query in all images but its own.
+    """Search each query in all images but its own, or in those that it names.
 
     The true box in a gallery image is the first one of the query's identity, as in the public codebases: one true
     box an image.
@@ -208,8 +210,10 @@ def full_gallery_protocol(
         query_boxes: (Q, 4) float64, x1, y1, x2, y2.
         query_pids: (Q,) int64.
         source: Where the queries come from, for messages.
-        cameras: (N,) int64, camera of each image: images of the query's own camera are left out. None: kept.
+        cameras: (N,), camera of each image: images of the query's own camera are left out. None: kept.
         on_absent_query: 'error', or 'skip' to leave queries out whose person is nowhere in their gallery.
+        galleries: Names of the images that each query is searched in, its own left out; None, of a query or of all: in
+            all images.
 
     Raises:
         UserError: If a query's image is not among the test images, or its person is nowhere in its gallery, with
@@ -220,12 +224,14 @@ def full_gallery_protocol(
     annotations = annotations.without_empty_boxes()
     image_of_box = annotations.image_of_box
     index = {name: i for i, name in enumerate(annotations.image_names.tolist())}
-    galleries, truths = [], []
-    for name, pid in zip(query_images.tolist(), query_pids, strict=True):
+    named, galleries, truths = galleries or [None] * len(query_images), [], []
+    for name, pid, images in zip(query_images.tolist(), query_pids, named, strict=True):
         if name not in index:
             raise UserError(f'{source}: query image {name} is not among the test images; correct the query list')
         own = index[name]
         in_gallery = np.ones(len(index), dtype=bool) if cameras is None else cameras != cameras[own]
+        if images is not None:
+            in_gallery &= np.isin(annotations.image_names, images)
         in_gallery[own] = False
         galleries.append(np.flatnonzero(in_gallery).astype(np.int32))
         # An unlabelled query has no true box: unlabelled boxes may be of any person.

@@ -35,6 +35,7 @@ class Annotations:
         image_sizes: (N, 2) int64, height and width; 0 where an image's is not given, None where no image's is.
         ignored: (M,) bool, regions that are no single person, as COCO's ``iscrowd``; their pid is -1. By default there
             are none.
+        cameras: (N,) str, camera of each image, empty where it is not given; None where no image's is.
         notes: What the reader left out, one line each.
     """
 
@@ -44,6 +45,7 @@ class Annotations:
     pids: np.ndarray
     image_sizes: np.ndarray | None = None
     ignored: np.ndarray | None = None
+    cameras: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class Annotations:
             image_names=self.image_names[mask],
             num_boxes=self.num_boxes[mask],
             image_sizes=None if self.image_sizes is None else self.image_sizes[mask],
+            cameras=None if self.cameras is None else self.cameras[mask],
         )
 
     def of_boxes(self, mask: np.ndarray) -> 'Annotations':

@@ -40,7 +40,35 @@ def test_sizes_and_queries_are_read_where_given(write):
     content = {'images': images, 'annotations': PEOPLE, 'queries': [{'annotation_id': 2}]}
     people, _, queries = read_coco_json(write(content))
     assert people.image_sizes.tolist() == [[30, 40], [31, 40]]
-    assert queries == [2]
+    assert queries == {2: None}
+
+
+def test_cameras_and_galleries(write):
+    images = [{**IMAGES[0], 'camera': 'door'}, {**IMAGES[1], 'camera': 7}]
+    first, second = (image['id'] for image in IMAGES)
+    queries = [{'annotation_id': 2, 'gallery': [first, 'a.jpg']}, {'annotation_id': 0, 'gallery': []}]
+    people, _, found = read_coco_json(write({'images': images, 'annotations': PEOPLE, 'queries': queries}))
+    assert people.cameras.tolist() == ['door', '7']
+    assert people.of_images(np.array([False, True])).cameras.tolist() == ['7']
+    assert found == {2: ['b.jpg', 'a.jpg'], 0: []}
+    half = [images[0], {**IMAGES[1], 'camera': None}]
+    assert read_coco_json(write({'images': half, 'annotations': PEOPLE}))[0].cameras.tolist() == ['door', '']
+
+
+@pytest.mark.parametrize(
+    ('image', 'query', 'message'),
+    [
+        ({'camera': 1.5}, {}, r'image .* \(b\.jpg\): a camera is text or a whole number, got 1\.5'),
+        ({}, {'gallery': 'a.jpg'}, "query 2: a gallery is a list of ids or file names of images, got 'a.jpg'"),
+        ({}, {'gallery': ['z.jpg']}, "query 2: its gallery names 'z.jpg', which is not among the images"),
+        ({}, {'gallery': [99]}, 'query 2: its gallery names 99, which is not among the images'),
+        ({}, {'gallery': ['a.jpg', 'a.jpg']}, 'query 2: its gallery names a.jpg several times: list each image once'),
+    ],
+)
+def test_wrong_cameras_and_galleries(write, image, query, message):
+    content = {'images': [{**IMAGES[0], **image}, IMAGES[1]], 'annotations': PEOPLE}
+    with pytest.raises(UserError, match=message):
+        read_coco_json(write({**content, 'queries': [{'annotation_id': 2, **query}]}))
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_wrong_options(run, prw, prw_results, arguments, message):
 
 @pytest.mark.parametrize('option', [['--cross-camera'], ['--ignore-cam-id'], ['--query-info', 'list.txt']])
 def test_options_of_the_other_dataset(run, prw_results, tmp_path, option):
-    with pytest.raises(UserError, match=f'{option[0]} is an option of prw, not of cuhk-sysu'):
+    with pytest.raises(UserError, match=f'{option[0]} is an option of prw and custom, not of cuhk-sysu'):
         run('cuhk-sysu', prw_results, '--data-root', tmp_path, *option)
 
 
@@ -254,3 +254,91 @@ def test_absent_queries_can_be_left_out(run, prw, prw_results, capsys):
         run(*arguments)
     assert run(*arguments, '--skip-absent-queries')['mAP'] == pytest.approx((1 + 2 / 3) / 2)
     assert 'left out 1 queries' in capsys.readouterr().out
+
+
+@pytest.fixture
+def custom(prw):
+    """The same as custom JSON: cameras by name, the query as an annotation."""
+    content = json.loads((prw / 'prw_test_pid.json').read_text())
+    for image in content['images']:
+        image['camera'] = image['file_name'][:2]
+    content['queries'] = [dict(annotation_id=0)]
+    (prw / 'custom.json').write_text(json.dumps(content))
+    return prw / 'custom.json'
+
+
+@pytest.mark.parametrize(
+    'options', [[], ['--cross-camera'], ['--cbgm', '--k1', '30', '--k2', '4'], ['--score-thr', '0.7']]
+)
+def test_custom_json_gives_the_figures_of_prw(run, prw, custom, prw_results, options):
+    assert run('custom', custom, prw_results, *options) == run('prw', prw_results, '--data-root', prw, *options)
+
+
+def test_a_gallery_of_its_own(run, custom, prw_results):
+    content = json.loads(custom.read_text())
+    content['queries'][0]['gallery'] = ['c2s1_000003.jpg', 0]
+    custom.write_text(json.dumps(content))
+    # Its own image, which the gallery names, is left out; the other frame of person 5 is the whole gallery.
+    assert run('custom', custom, prw_results)['mAP'] == 1
+    content['queries'][0]['gallery'] = ['c1s1_000001.jpg']
+    custom.write_text(json.dumps(content))
+    with pytest.raises(UserError, match='query absent from the gallery'):
+        run('custom', custom, prw_results)
+
+
+def test_cross_camera_needs_cameras(run, custom, prw_results):
+    content = json.loads(custom.read_text())
+    del content['images'][1]['camera']
+    custom.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r'custom\.json: image c1s1_000002\.jpg has no "camera"'):
+        run('custom', custom, prw_results, '--cross-camera')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['custom', 'results.npz'], 'custom takes the annotations and the results'),
+        (['custom', 'a.json', 'results.npz', '--data-root', '.'], 'custom takes no --data-root'),
+        (['prw', 'results.npz'], 'prw needs --data-root'),
+        (['prw', 'a.json', 'results.npz', '--data-root', '.'], 'prw takes the results'),
+    ],
+)
+def test_files_of_each_kind(tool, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, 'argv', ['eval_results.py', *arguments])
+    with pytest.raises(SystemExit):
+        tool.parse_args()
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize('options', [[], ['--cross-camera']])
+def test_photographs_as_custom_json_and_in_prws_layout(run, shared_data, tmp_path, options):
+    """Random detections near true boxes: the same figures to the last digit."""
+    root = shared_data / 'real'
+    content = json.loads((root / 'prw_test_pid.json').read_text())
+    rng = np.random.default_rng(0)
+    by_image = {image['id']: [] for image in content['images']}
+    for annotation in content['annotations']:
+        by_image[annotation['image_id']].append(annotation)
+    boxes, embeddings, people = [], [], rng.normal(size=(2000, 16))
+    for image in content['images']:
+        image['camera'] = image['file_name'].split('s')[0]
+        for annotation in by_image[image['id']]:
+            x, y, width, height = np.array(annotation['bbox']) + rng.normal(0, 3, 4)
+            boxes.append([x, y, x + width, y + height, rng.uniform(0.4, 1)])
+            embeddings.append(people[annotation['person_id']] + rng.normal(0, 1.5, 16))
+    lines = (root / 'query_info.txt').read_text().split('\n')
+    pids = [int(line.split()[0]) for line in lines if line.strip()]
+    results = SearchResults(
+        image_names=np.array([image['file_name'] for image in content['images']]),
+        num_dets=np.array([len(found) for found in by_image.values()]),
+        boxes=np.array(boxes),
+        embeddings=np.array(embeddings, np.float32),
+        query_embeddings=(people[pids] + rng.normal(0, 1, (len(pids), 16))).astype(np.float32),
+    )
+    save_results(tmp_path / 'results.npz', results)
+    (tmp_path / 'test.json').write_text(json.dumps(content))
+    given = ['--query-info', root / 'query_info.txt', *options]
+    figures = run('custom', tmp_path / 'test.json', tmp_path / 'results.npz', *given)
+    assert figures == run('prw', tmp_path / 'results.npz', '--data-root', root, *options)
+    assert 0.05 < figures['mAP'] < 0.95
