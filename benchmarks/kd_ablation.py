@@ -19,7 +19,12 @@ COLUMNS = dict(
 )
 
 HINT = dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', loss_weight=30.0))
-NEAR_PEOPLE = dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', mode='fine_grained', loss_weight=0.3))
+NEAR_PEOPLE = dict(
+    at='backbone.0',
+    adapter='conv3x3_relu',
+    mask='fine_grained',
+    loss=dict(type='FeatureImitationLoss', mode='fine_grained', loss_weight=0.3),
+)
 # mu = 0.5: where soft targets come in, the hard classification losses count half.
 LOGITS = [
     dict(at=at, hard_weight=0.5, loss=dict(type='LogitDistillationLoss', loss_weight=0.5))

@@ -78,7 +78,12 @@ def run_configs(repo_root: Path, tiny_cuhk_sysu: Path, tmp_path_factory: pytest.
         type='PersonSearchDistiller',
         teacher=_write_teacher(_narrow(copy.deepcopy(plain.model), 12), folder),
         distillation=[
-            dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', mode='fine_grained', warmup_iters=3)),
+            dict(
+                at='backbone.0',
+                adapter='conv3x3_relu',
+                mask='fine_grained',
+                loss=dict(type='FeatureImitationLoss', mode='fine_grained', warmup_iters=3),
+            ),
             dict(at='rpn.cls', hard_weight=0.5, loss=dict(type='LogitDistillationLoss', loss_weight=0.5)),
             dict(at='roi.bbox', loss=dict(type='BoundedRegressionLoss')),
         ],

@@ -34,6 +34,6 @@ def test_parts_of_a_checkpoint_with_teachers_and_average(runs):
     checkpoint = read_checkpoint((runs.straight('everything') / 'last_checkpoint').read_text())
     parts = {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers', 'position', 'ema_state_dict'}
     assert checkpoint.keys() == parts
-    assert checkpoint['meta']['teachers'].keys() == {'teacher', 'table'}
+    assert checkpoint['meta']['teachers'].keys() == {'teacher', 'table', 'box_table'}
     names = NAMES['student'] + NAMES['distillation']
     assert list(checkpoint['ema_state_dict']) == ['steps', *(f'module.{name}' for name in names)]

@@ -61,7 +61,7 @@ class DistillationDiagnosticsHook(Hook):
         short = (f'{name.removeprefix("diagnostics/")}: {value:.3g}' for name, value in values.items())
         runner.logger.info(f'diagnostics  {"  ".join(short)}')
         for name, term in zip(distiller.names, distiller.distillation, strict=True):
-            if term.loss.loss_weight != 0:
+            if getattr(term.loss, 'loss_weight', 1) != 0:
                 self._warn_if_inert(runner, f'distill/loss_{name}')
 
     def _warn_if_inert(self, runner: Runner, loss: str) -> None:

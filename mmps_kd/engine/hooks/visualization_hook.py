@@ -163,7 +163,7 @@ def draw_distillation(
     student_feats = distiller.extract_feat(inputs)
     for name, term in zip(distiller.names, distiller.distillation, strict=True):
         if isinstance(term, FeatureTerm):
-            adapted = term.loss.adapter(student_feats[term.level].float())
+            adapted = term.adapter(student_feats[term.level].float())
             difference = feature_difference(adapted[0], teacher_feats[term.teacher_level][0])
             spread = spread_over_image(difference, inputs.shape[-2:], samples[0].img_shape)
             distance = difference.square().mean().sqrt()

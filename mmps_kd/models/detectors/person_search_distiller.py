@@ -49,7 +49,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
             ``hard_weight`` multiplies the weight of the student's own loss at a head. At ``roi.embedding``, ``table``
             is ``'identity'`` (``lut``, the default) or ``'box'`` (``box_lut``), and ``weigh_by_iou=True`` weighs a RoI
-            by its overlap with the true box.
+            by its overlap with the true box. At a feature map, ``adapter`` and ``mask`` are those of
+            :class:`FeatureTerm`, and the loss may be any ``forward(student, teacher)``.
         lut: Config of a :class:`LUTDistiller`; None for plain OIM.
         box_lut: ``dict(lut_file=...)`` of a :class:`BoxLUT`; None if no loss needs it.
         enabled: False switches all of the above off, ``hard_weight`` too, and no file of it is read: training is the
@@ -108,8 +109,14 @@ class PersonSearchDistiller(PersonSearchRCNN):
             return EmbeddingTerm(loss, rows, table == 'box', cfg.get('weigh_by_iou', False))
         if at in HEAD_TERMS:
             return HEAD_TERMS[at](loss)
-        own, teacher = levels[at]
-        return FeatureTerm(loss, own.index, own, teacher)
+        more = {key: cfg[key] for key in ('adapter', 'mask') if key in cfg}
+        return FeatureTerm(loss, *levels[at], **more)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Take the names that adaptation layers had while they were part of their loss, too."""
+        for key in [key for key in state_dict if key.startswith(f'{prefix}distillation.') and '.loss.adapter.' in key]:
+            state_dict[key.replace('.loss.adapter.', '.adapter.')] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _own_loss(self, at: str) -> nn.Module:
         """The student's own loss at a head."""
@@ -184,4 +191,15 @@ class PersonSearchDistiller(PersonSearchRCNN):
         """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
         own = [f'{loss.loss_weight:g} * {name}' for name, loss in self.named_losses().items()]
         pairs = zip(self.names, self.distillation, strict=True)
-        return ' + '.join([*own, *(f'{term.loss.loss_weight:g} * {name}: {term.loss!r}' for name, term in pairs)])
+        return ' + '.join([*own, *(f'{loss_weight(term.loss):g} * {name}: {describe(term)}' for name, term in pairs)])
+
+
+def loss_weight(loss: nn.Module) -> float:
+    """The factor of a loss; 1 of one that names none."""
+    return getattr(loss, 'loss_weight', 1.0)
+
+
+def describe(term: nn.Module) -> str:
+    """A term's loss on one line, with the adaptation layer and mask of a feature map."""
+    loss = ' '.join(repr(term.loss).split())
+    return f'{loss} after {term.summary}' if isinstance(term, FeatureTerm) else loss

@@ -1,5 +1,6 @@
 """What a distillation loss compares: student and teacher outputs at one location of the model."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import InstanceList
 from torch import Tensor, nn
 
-from mmps_kd.errors import UserError
+from mmps_kd.errors import UserError, check_choice
 from mmps_kd.structures import UNLABELLED
 
 from ..detectors.person_search_rcnn import TrainOutputs
@@ -50,29 +51,100 @@ class TeacherOutputs:
     roi: HeadOutputs | None = None
 
 
-class FeatureTerm(nn.Module):
-    """A loss between feature maps of one stride; in mode ``fine_grained`` only near people."""
+def conv1x1(student_channels: int, teacher_channels: int) -> nn.Module:
+    """A 1x1 convolution; the identity where the channels agree."""
+    if student_channels == teacher_channels:
+        return nn.Identity()
+    return nn.Conv2d(student_channels, teacher_channels, 1)
 
-    def __init__(self, loss: dict, level: int, student: FeatureLevel, teacher: FeatureLevel) -> None:
+
+def conv3x3_relu(student_channels: int, teacher_channels: int) -> nn.Module:
+    """A 3x3 convolution with ReLU, its weights of standard deviation 0.01 (Wang et al., CVPR 2019)."""
+    conv = nn.Conv2d(student_channels, teacher_channels, 3, padding=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.ReLU())
+
+
+ADAPTERS = {'conv1x1': conv1x1, 'conv3x3_relu': conv3x3_relu, 'none': lambda student, teacher: nn.Identity()}
+MASKS = ('fine_grained',)
+
+
+class FeatureTerm(nn.Module):
+    """A loss between feature maps of one stride, the student's brought to the teacher's channels.
+
+    The adaptation layer is trained with the student. Its weights are drawn apart from the global random stream: a
+    student built next has the weights that it has without distillation.
+
+    Args:
+        loss: Config of any loss ``forward(student, teacher)`` of maps (B, C, H, W) in fp32; with a mask
+            ``forward(student, teacher, mask)``.
+        student: The student's feature map.
+        teacher: The teacher's.
+        adapter: Key of :data:`ADAPTERS`.
+        mask: ``fine_grained``: (B, H, W) bool, the cells near people, see :func:`fine_grained_mask`; None: no mask.
+
+    Raises:
+        UserError: If adapter or mask does not exist, or the loss cannot be called so.
+    """
+
+    def __init__(
+        self,
+        loss: dict,
+        student: FeatureLevel,
+        teacher: FeatureLevel,
+        adapter: str = 'conv1x1',
+        mask: str | None = None,
+    ) -> None:
         super().__init__()
-        self.level, self.teacher_level = level, teacher.index
-        channels = dict(student_channels=student.channels, teacher_channels=teacher.channels)
-        self.loss = MODELS.build({**channels, **loss})
+        check_choice('adapter', adapter, ADAPTERS)
+        if mask is not None:
+            check_choice('mask', mask, MASKS)
+        self.level, self.teacher_level, self.mask = student.index, teacher.index, mask
+        self.summary = f'{adapter} {student.channels}->{teacher.channels}{f", {mask} mask" if mask else ""}'
+        with torch.random.fork_rng(devices=[]):
+            self.loss = MODELS.build(loss)
+            self.adapter = ADAPTERS[adapter](student.channels, teacher.channels)
+            self._try(torch.randn(1, student.channels, 8, 8), torch.randn(1, teacher.channels, 8, 8))
+
+    @torch.no_grad()
+    def _try(self, student: Tensor, teacher: Tensor) -> None:
+        """Call a copy of the loss, so that what does not fit is found before training."""
+        masks = () if self.mask is None else (torch.ones(1, *student.shape[2:], dtype=torch.bool),)
+        try:
+            value = copy.deepcopy(self.loss).eval()(self.adapter(student), teacher, *masks)
+        except UserError:
+            raise
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            call = f'loss(student, teacher{", mask" * len(masks)})'
+            raise UserError(
+                f'{type(self.loss).__name__} cannot be called as {call} with maps (B, C, H, W), after {self.summary}: '
+                f'{str(error).splitlines()[0]}'
+            ) from None
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise UserError(f'{type(self.loss).__name__} gives no single value for two feature maps, but {value}')
 
     def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Compare the level's maps."""
-        return self.loss(student.features[self.level], teacher.features[self.teacher_level], self._mask(student))
+        adapted, target = self._maps(student, teacher)
+        mask = self._mask(student)
+        with torch.autocast(target.device.type, enabled=False):
+            return self.loss(adapted, target) if mask is None else self.loss(adapted, target, mask)
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """||A(S) - T|| / ||T|| over the cells that count."""
-        target, mask = teacher.features[self.teacher_level].float(), self._mask(student)
-        with torch.autocast(target.device.type, enabled=False):
-            difference = self.loss.adapter(student.features[self.level].float()) - target
+        (adapted, target), mask = self._maps(student, teacher), self._mask(student)
         cells = 1 if mask is None else mask[:, None]
-        return (difference * cells).norm() / (target * cells).norm()
+        return ((adapted - target) * cells).norm() / (target * cells).norm()
+
+    def _maps(self, student: TrainOutputs, teacher: TeacherOutputs) -> tuple[Tensor, Tensor]:
+        """The student's map after adaptation, and the teacher's, in fp32."""
+        target = teacher.features[self.teacher_level].detach().float()
+        with torch.autocast(target.device.type, enabled=False):
+            return self.adapter(student.features[self.level].float()), target
 
     def _mask(self, student: TrainOutputs) -> Tensor | None:
-        if self.loss.mode != 'fine_grained':
+        if self.mask is None:
             return None
         size, anchors = student.features[self.level].shape[-2:], student.rpn.anchors[self.level]
         num_anchors = anchors.shape[1] // size.numel()

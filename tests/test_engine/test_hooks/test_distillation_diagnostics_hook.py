@@ -25,7 +25,7 @@ from mmps_kd.models.distillers.terms import RoIClsTerm
 
 PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
 TERMS = [
-    dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', adapter='conv3x3_relu')),
+    dict(at='backbone.0', adapter='conv3x3_relu', loss=dict(type='FeatureImitationLoss')),
     dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss')),
     dict(at='roi.bbox', loss=dict(type='BoundedRegressionLoss', loss_weight=1e-9)),
     dict(at='roi.cls', loss=dict(type='LogitDistillationLoss', loss_weight=0.0)),

@@ -22,9 +22,10 @@ from mmps_kd.models.distillers.terms import (
 )
 
 PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
+NEAR = dict(adapter='conv3x3_relu', mask='fine_grained', loss=dict(type='FeatureImitationLoss', mode='fine_grained'))
 TERMS = [
     dict(at='backbone.0', loss=dict(type='FeatureImitationLoss')),
-    dict(at='backbone.0', name='near', loss=dict(type='FeatureImitationLoss', mode='fine_grained')),
+    dict(at='backbone.0', name='near', **NEAR),
     dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss')),
     dict(at='rpn.bbox', loss=dict(type='BoundedRegressionLoss')),
     dict(at='roi.cls', loss=dict(type='LogitDistillationLoss')),
@@ -103,7 +104,7 @@ def test_norms_are_those_of_a_backward_pass_of_each_loss(distiller, make_batch):
 
 def test_its_own_teacher_is_no_distance_away(distiller, make_batch):
     distiller.load_state_dict(distiller.teacher.model.state_dict(), strict=False)
-    distiller.distillation[1].loss.adapter = nn.Identity()  # random weights otherwise
+    distiller.distillation[1].adapter = nn.Identity()  # random weights otherwise
     distiller.diagnostics = Diagnostics()
     losses_of(distiller.eval(), make_batch(PEOPLE))
     gaps = {name: gap.item() for name, gap in distiller.diagnostics.distances.items()}
@@ -112,7 +113,7 @@ def test_its_own_teacher_is_no_distance_away(distiller, make_batch):
 
 def test_norms_and_gaps_are_those_of_fp32_under_autocast():
     level = FeatureLevel('backbone.0', channels=4, stride=16)
-    term = FeatureTerm(dict(type='FeatureImitationLoss', adapter='conv3x3_relu'), 0, level, level)
+    term = FeatureTerm(dict(type='FeatureImitationLoss'), level, level, adapter='conv3x3_relu')
     generator = torch.Generator().manual_seed(0)
     x, theirs = torch.randn(2, 1, 4, 5, 5, generator=generator)
     student, teacher = SimpleNamespace(features=(x.requires_grad_(),)), TeacherOutputs((theirs,))
@@ -126,7 +127,9 @@ def test_norms_and_gaps_are_those_of_fp32_under_autocast():
 @pytest.mark.parametrize('mode', ['hint', 'fine_grained'])
 def test_feature_gap(mode):
     level = FeatureLevel('backbone.0', channels=2, stride=16)
-    term = FeatureTerm(dict(type='FeatureImitationLoss', mode=mode, adapter='conv1x1'), 0, level, level)
+    term = FeatureTerm(
+        dict(type='FeatureImitationLoss', mode=mode), level, level, mask=None if mode == 'hint' else mode
+    )
     theirs = torch.tensor([[3.0, 0.0], [4.0, 12.0]]).reshape(1, 2, 1, 2)  # cells (3, 4) and (0, 12)
     ours = torch.tensor([[3.0, 0.0], [4.0, 0.0]]).reshape(1, 2, 1, 2)
     # One anchor a cell, a person in the second one.

@@ -19,9 +19,10 @@ EMPTY = [([], []), ([], [])]
 UNLABELLED = [([[5, 5, 50, 90]], [-1]), ([], [])]
 # What each rank sees in each step: people on both, on one, on none; labelled ones on one.
 STEPS = [(PEOPLE, PEOPLE), (PEOPLE, EMPTY), (EMPTY, PEOPLE), (EMPTY, EMPTY), (UNLABELLED, PEOPLE)]
+NEAR = dict(adapter='conv3x3_relu', mask='fine_grained', loss=dict(type='FeatureImitationLoss', mode='fine_grained'))
 TERMS = [
     dict(at='backbone.0', loss=dict(type='FeatureImitationLoss')),
-    dict(at='backbone.0', name='near', loss=dict(type='FeatureImitationLoss', mode='fine_grained')),
+    dict(at='backbone.0', name='near', **NEAR),
     dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss')),
     dict(at='rpn.bbox', loss=dict(type='BoundedRegressionLoss')),
     dict(at='roi.cls', loss=dict(type='LogitDistillationLoss')),

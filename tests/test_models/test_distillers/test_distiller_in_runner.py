@@ -18,7 +18,12 @@ from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 from mmps_kd.models.utils.checkpoint_io import load_teacher
 
 TERMS = [
-    dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', mode='fine_grained', warmup_iters=2)),
+    dict(
+        at='backbone.0',
+        adapter='conv3x3_relu',
+        mask='fine_grained',
+        loss=dict(type='FeatureImitationLoss', mode='fine_grained', warmup_iters=2),
+    ),
     dict(at='rpn.cls', hard_weight=0.5, loss=dict(type='LogitDistillationLoss', loss_weight=0.5)),
     dict(at='roi.bbox', loss=dict(type='BoundedRegressionLoss')),
     dict(at='roi.embedding', loss=dict(type='IDFeatureLoss')),
@@ -133,7 +138,7 @@ def test_stopped_and_resumed_it_is_the_run_in_one_go(setting, straight, tmp_path
     for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         assert_equal(resumed[part], whole[part], part)
     # The second epoch did something, to the adaptation layer and its optimizer state too.
-    adapter = 'distillation.0.loss.adapter.0.weight'
+    adapter = 'distillation.0.adapter.0.weight'
     assert not torch.equal(before['ema_state_dict'][f'module.{adapter}'], whole['ema_state_dict'][f'module.{adapter}'])
     assert whole['state_dict']['distillation.0.loss.iteration'] == 6
     assert len(whole['optimizer']['state']) == len(list(straight.runner.model.parameters()))
@@ -163,7 +168,7 @@ def test_the_optimizer_has_the_student_and_its_adapters_alone(setting, straight)
     optimised = {id(p) for group in groups for p in group['params']}
     student = MODELS.build({**small_student(setting), 'type': 'PersonSearchRCNN'})
     names = {name for name, p in straight.runner.model.named_parameters() if id(p) in optimised}
-    adapters = {f'distillation.0.loss.adapter.0.{name}' for name in ('weight', 'bias')}
+    adapters = {f'distillation.0.adapter.0.{name}' for name in ('weight', 'bias')}
     assert names == {name for name, _ in student.named_parameters()} | adapters
     assert len(optimised) == len(names)
 

@@ -9,9 +9,10 @@ from mmps_kd.errors import UserError
 
 PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
 EMPTY = [([], []), ([], [])]
+NEAR = dict(adapter='conv3x3_relu', mask='fine_grained', loss=dict(type='FeatureImitationLoss', mode='fine_grained'))
 TERMS = [
     dict(at='backbone.0', loss=dict(type='FeatureImitationLoss')),
-    dict(at='backbone.0', name='near', loss=dict(type='FeatureImitationLoss', mode='fine_grained')),
+    dict(at='backbone.0', name='near', **NEAR),
     dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss')),
     dict(at='rpn.bbox', loss=dict(type='BoundedRegressionLoss')),
     dict(at='roi.cls', loss=dict(type='LogitDistillationLoss', mode='kl')),
@@ -148,6 +149,15 @@ def test_distilled_checkpoint_is_the_students(build_model, teacher, lut):
     assert any(name.startswith('distillation.') for name in state)
 
 
+def test_adaptation_layers_by_their_former_names(build_model, teacher):
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0))
+    state = {name.replace('.adapter.', '.loss.adapter.'): value for name, value in model.state_dict().items()}
+    assert 'distillation.0.loss.adapter.weight' in state
+    again = build_model(seed=6, type='PersonSearchDistiller', teacher=teacher, distillation=weighted(1.0))
+    again.load_state_dict(state, strict=True)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
 def test_its_own_teacher_teaches_nothing(build_model, model_cfg, make_batch, write_teacher):
     itself = build_model(seed=9)
     teacher = write_teacher(model_cfg, itself)
@@ -255,4 +265,4 @@ def test_objective_can_be_read(build_model, teacher):
     model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=weighted(0.5))
     text = model.objective()
     assert text.startswith('1 * loss_rpn_cls + 1 * loss_rpn_bbox + 1 * loss_cls + 1 * loss_bbox + 1 * loss_oim + ')
-    assert '0.5 * near: FeatureImitationLoss(fine_grained, l2, conv3x3_relu 32->48)' in text
+    assert '0.5 * near: FeatureImitationLoss(fine_grained, l2) after conv3x3_relu 32->48, fine_grained mask' in text
