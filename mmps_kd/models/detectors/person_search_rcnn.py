@@ -102,7 +102,7 @@ class PersonSearchRCNN(FasterRCNN):
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of images (B, 3, H, W), each (B, C, h, w)."""
-        return to_roi_align_dtype(super().extract_feat(batch_inputs))
+        return for_roi_align(super().extract_feat(batch_inputs))
 
     def forward_train(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> TrainOutputs:
         """Run backbone, RPN and RoI head on a training batch."""
@@ -163,9 +163,12 @@ class PersonSearchRCNN(FasterRCNN):
                 sample.pred_queries = InstanceData(query_ids=query.query_ids, embeddings=embedding)
 
 
-def to_roi_align_dtype(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Feature maps as mmcv's RoIAlign can read them: it knows fp32 and fp16, but not bf16."""
-    return tuple(level.float() if level.dtype == torch.bfloat16 else level for level in features)
+def for_roi_align(features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Feature maps as mmcv's RoIAlign can read them.
+
+    It knows fp32 and fp16, but not bf16, and on CPU takes a ``channels_last`` map for a contiguous one.
+    """
+    return tuple((level.float() if level.dtype == torch.bfloat16 else level).contiguous() for level in features)
 
 
 def image_paths(samples: SampleList | dict[str, SampleList]) -> list[str]:

@@ -14,7 +14,7 @@ from mmps_kd.errors import UserError
 
 from ..dense_heads import QRPNOutputs, RPNOutputs, mark_queries
 from ..roi_heads.reid_roi_head import RoIOutputs, assigned_people, crop_ids, positive_rois
-from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, to_roi_align_dtype
+from .person_search_rcnn import PersonSearchRCNN, TrainOutputs, for_roi_align
 
 
 @dataclass
@@ -94,7 +94,7 @@ class QEEPS(PersonSearchRCNN):
         samples, queries = batch_data_samples['gallery'], batch_data_samples['query']
         pids = torch.cat([query.query_instances.pids for query in queries])
         query_rois = bbox2roi([query.query_instances.bboxes for query in queries])
-        x_query, x = map(to_roi_align_dtype, self.backbone.forward_pair(batch_inputs['query'], batch_inputs['gallery']))
+        x_query, x = map(for_roi_align, self.backbone.forward_pair(batch_inputs['query'], batch_inputs['gallery']))
         rpn = self.rpn_head.forward_train(x, samples)
         qrpn, scores = None, rpn.cls_scores
         if self.qrpn is not None:
@@ -212,10 +212,12 @@ class QEEPS(PersonSearchRCNN):
 
     def _describe(self, x: tuple[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """(n, C) vectors for the QRPN and (n, D) embeddings of boxes (n, 4) in one image."""
+        x = for_roi_align(x)
         return self._query_vectors(x, bbox2roi([boxes])), self.roi_head.embed(x, [boxes])[0]
 
     def _answer(self, x: tuple[Tensor], meta: dict, vectors: Tensor | None, embeddings: Tensor) -> list[InstanceData]:
         """Detections and similarities of each query, boxes in network input pixels."""
+        x = for_roi_align(x)
         scores, deltas = self.rpn_head(x)
         if self.qrpn is None:
             # The same people for all queries.

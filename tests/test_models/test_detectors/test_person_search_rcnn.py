@@ -1,5 +1,7 @@
 """The whole detector: one training step, prediction, query embeddings."""
 
+import copy
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -75,3 +77,24 @@ def test_pretrained_weights_that_cannot_be_had(model_cfg, tmp_path):
     model = MODELS.build(model_cfg)
     with pytest.raises(UserError, match=r'absent\.pth.*init_cfg'):
         model.init_weights()
+
+
+@pytest.mark.parametrize('kind', ['plain', 'seqnet'])
+def test_channels_last_changes_nothing(request, build_model, make_batch, kind):
+    """mmcv's RoIAlign on CPU reads the numbers of such a map in the wrong order."""
+    model = build_model() if kind == 'plain' else request.getfixturevalue('build_seqnet')()
+    model.roi_head.test_cfg.score_thr = 0.0
+    batch, found, losses = make_batch(PEOPLE), [], []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        again = copy.deepcopy(model).to(memory_format=layout)
+        data = again.data_preprocessor(copy.deepcopy(batch), training=True)
+        inputs = data['inputs'].to(memory_format=layout)
+        torch.manual_seed(0)
+        total, _ = again.parse_losses(again.train()(inputs, data['data_samples'], mode='loss'))
+        losses.append(total.item())
+        with torch.no_grad():
+            results = again.eval()(inputs, data['data_samples'], mode='predict')
+        found.append([(len(r.pred_instances), r.pred_instances.embeddings.sum().item()) for r in results])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert [count for count, _ in found[0]] == [count for count, _ in found[1]] != [0, 0]
+    assert [total for _, total in found[1]] == pytest.approx([total for _, total in found[0]], abs=1e-3)
