@@ -22,7 +22,8 @@ class CustomPersonSearchDataset(BasePersonSearchDataset):
 
     For testing, each query is searched in all images but its own, or in the ``gallery`` that it names. The queries are
     those of ``query_file``, else those that the JSON lists under ``queries``, else one for each identity that appears
-    in at least two images: its box of the lowest annotation id. docs/own_data.md shows the format.
+    in at least two images (with ``cross_camera``: of two cameras): its box of the lowest annotation id.
+    docs/own_data.md shows the format.
 
     Args:
         ann_file: The JSON, relative to ``data_root`` or absolute.
@@ -90,12 +91,13 @@ def _read_test(
 ) -> tuple[Annotations, EvaluationSet]:
     annotations, ids, listed = read_coco_json(ann_file, classes, image_folder)
     source, galleries = ann_file, None
+    cameras = _require_cameras(annotations, ann_file) if cross_camera else None
     if query_file is not None:
         source = query_file
         queries = read_queries(source, image_folder)
     else:
         if listed is None:
-            boxes = _first_boxes(annotations, ids)
+            boxes = _first_boxes(annotations, ids, cameras)
         else:
             position = {annotation_id: i for i, annotation_id in enumerate(ids.tolist())}
             boxes = np.array([position[annotation_id] for annotation_id in listed], dtype=np.int64)
@@ -103,10 +105,11 @@ def _read_test(
         images = annotations.image_names[annotations.image_of_box[boxes]]
         queries = images, annotations.boxes[boxes], annotations.pids[boxes]
     if not len(queries[0]):
-        why = 'no identity appears in two images; give a query_file' if listed is None else '"queries" is empty'
+        why = '"queries" is empty'
+        if listed is None:
+            why = f'no identity appears in two {"cameras" if cross_camera else "images"}; give a query_file'
         more = '' if listed is None else ': list annotation ids, or leave the key out, and queries are chosen'
         raise UserError(f'{source}: no query: {why}{more}')
-    cameras = _require_cameras(annotations, ann_file) if cross_camera else None
     protocol = full_gallery_protocol(annotations, *queries, str(source), cameras, on_absent_query, galleries)
     num_absent = len(queries[0]) - protocol.num_queries
     name = 'cross_camera' if cross_camera else 'full'
@@ -124,10 +127,13 @@ def _require_cameras(annotations: Annotations, source: Path) -> np.ndarray:
     return cameras
 
 
-def _first_boxes(annotations: Annotations, ids: np.ndarray) -> np.ndarray:
-    """Position of the box of lowest annotation id of each identity that appears in at least two images."""
-    good = np.flatnonzero((annotations.boxes[:, 2:] > annotations.boxes[:, :2]).all(axis=1))
+def _first_boxes(annotations: Annotations, ids: np.ndarray, cameras: np.ndarray | None) -> np.ndarray:
+    """Position of the box of lowest annotation id of each identity that appears in at least two images or cameras."""
+    good = np.flatnonzero((annotations.boxes[:, 2:] > annotations.boxes[:, :2]).all(axis=1) & (annotations.pids >= 0))
+    seen_by = annotations.image_names if cameras is None else cameras
+    seen_by = np.unique(seen_by, return_inverse=True)[1][annotations.image_of_box]
+    pairs = np.unique(np.stack([annotations.pids, seen_by])[:, good], axis=1)
+    searched, times = np.unique(pairs[0], return_counts=True)
     by_id = good[np.argsort(ids[good], kind='stable')]
     pids, first = np.unique(annotations.pids[by_id], return_index=True)
-    single = annotations.without_empty_boxes().single_image_pids()
-    return by_id[first[(pids >= 0) & ~np.isin(pids, single)]]
+    return by_id[first[np.isin(pids, searched[times > 1])]]

@@ -58,7 +58,7 @@ def read_coco_json(
         boxes, skipped = _read_boxes(lists['annotations'], images, categories, classes, errors)
         queries = None
         if content.get('queries') is not None:
-            queries = _read_queries(lists['queries'], boxes, skipped, images, errors)
+            queries = _read_queries(lists['queries'], boxes, skipped, images, image_folder, errors)
     if errors:
         raise UserError(*(f'{path}: {error}' for error in errors))
     return *_to_arrays(images, boxes, skipped, notes), queries
@@ -212,6 +212,7 @@ def _read_queries(
     boxes: dict[int, tuple],
     skipped: dict[int, str],
     images: dict[int | str, tuple],
+    folder: Path | None,
     errors: list[str],
 ) -> dict[int, list[str] | None]:
     """Names of the images in each query's gallery by its annotation id; None where they are not given."""
@@ -235,6 +236,11 @@ def _read_queries(
         gallery = None
         if listed is not None:
             gallery = [images[_id(entry)][0] if _id(entry) in images else entry for entry in listed]
+            # A name may be written as under "images", where it was shortened.
+            gallery = [
+                name_in_folder(entry, folder) if isinstance(entry, str) and entry not in names else entry
+                for entry in gallery
+            ]
             unknown = [entry for entry in gallery if not isinstance(entry, str) or entry not in names]
             errors += [
                 f'query {key}: its gallery names {_show(entry)}, which is not among the images' for entry in unknown

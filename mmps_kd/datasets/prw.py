@@ -231,7 +231,9 @@ def full_gallery_protocol(
         own = index[name]
         in_gallery = np.ones(len(index), dtype=bool) if cameras is None else cameras != cameras[own]
         if images is not None:
-            in_gallery &= np.isin(annotations.image_names, images)
+            listed = np.zeros(len(index), dtype=bool)
+            listed[[index[image] for image in images]] = True
+            in_gallery &= listed
         in_gallery[own] = False
         galleries.append(np.flatnonzero(in_gallery).astype(np.int32))
         # An unlabelled query has no true box: unlabelled boxes may be of any person.

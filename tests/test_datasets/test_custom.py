@@ -88,6 +88,27 @@ def test_by_default_the_lowest_id_of_everybody_in_two_images_is_a_query(write):
     assert protocol.truth_images.tolist() == [0, 2, 1]
 
 
+def test_across_cameras_the_default_queries_are_seen_by_two(write):
+    names = ['in/a.jpg', 'in/b.jpg', 'c.jpg', 'd.jpg']
+    cameras = ['door', 'yard', 'yard', 'yard']
+    images = [dict(id=i, file_name=name, camera=c) for i, (name, c) in enumerate(zip(names, cameras, strict=True))]
+    protocol = build(write(images=images), 'test', cross_camera=True).metainfo['evaluation'].protocols['cross_camera']
+    # Person 8 is in two images of one camera. Person 3 is searched from b.jpg, in the image of the other camera.
+    assert protocol.query_pids.tolist() == [3] and protocol.query_images.tolist() == ['in/b.jpg']
+    assert protocol.entries.tolist() == protocol.truth_images.tolist() == [0]
+    one_camera = [{**image, 'camera': 0} for image in images]
+    with pytest.raises(UserError, match='no query: no identity appears in two cameras; give a query_file'):
+        build(write(images=one_camera), 'test', cross_camera=True)
+
+
+def test_a_gallery_is_searched_instead_of_all_images(write):
+    queries = [{'annotation_id': 5, 'gallery': [2, 'in/a.jpg', 'd.jpg']}, {'annotation_id': 7}]
+    protocol = build(write(queries=queries), 'test').metainfo['evaluation'].protocols['full']
+    # Person 3, from a.jpg: that image itself is left out. Person 8, from b.jpg: all other images.
+    assert [protocol.of_query(query).entries.tolist() for query in (0, 1)] == [[2, 3], [0, 2, 3]]
+    assert protocol.truth_images.tolist() == [2, 2]
+
+
 def test_the_json_may_list_the_queries(write):
     dataset = build(write(queries=[{'annotation_id': 7}, {'annotation_id': 5}]), 'test')
     assert queries_of(dataset) == [('in/b.jpg', 7, 8), ('in/a.jpg', 5, 3)]

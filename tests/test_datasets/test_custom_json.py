@@ -55,19 +55,32 @@ def test_cameras_and_galleries(write):
     assert read_coco_json(write({'images': half, 'annotations': PEOPLE}))[0].cameras.tolist() == ['door', '']
 
 
+def test_a_gallery_names_images_as_the_file_does(write, tmp_path):
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in/a\\b.jpg').touch()  # here the letter is part of the name
+    names = ['./in//c.jpg', 'in\\d.jpg', 'in/a\\b.jpg']
+    images = [{'id': 7 + i, 'file_name': name} for i, name in enumerate(names)]
+    people = [{'id': 2, 'image_id': 7, 'bbox': [0, 0, 3, 3]}]
+    path = write({'images': images, 'annotations': people, 'queries': [{'annotation_id': 2, 'gallery': names}]})
+    assert read_coco_json(path, image_folder=tmp_path)[2] == {2: ['in/c.jpg', 'in/d.jpg', 'in/a\\b.jpg']}
+
+
 @pytest.mark.parametrize(
     ('image', 'query', 'message'),
     [
+        ({'camera': True}, {}, r'image 7 \(b\.jpg\): a camera is text or a whole number, got True'),
         ({'camera': 1.5}, {}, r'image .* \(b\.jpg\): a camera is text or a whole number, got 1\.5'),
         ({}, {'gallery': 'a.jpg'}, "query 2: a gallery is a list of ids or file names of images, got 'a.jpg'"),
         ({}, {'gallery': ['z.jpg']}, "query 2: its gallery names 'z.jpg', which is not among the images"),
         ({}, {'gallery': [99]}, 'query 2: its gallery names 99, which is not among the images'),
         ({}, {'gallery': ['a.jpg', 'a.jpg']}, 'query 2: its gallery names a.jpg several times: list each image once'),
+        ({}, {'gallery': ['a.jpg', 3]}, 'query 2: its gallery names a.jpg several times: list each image once'),
+        ({}, {'gallery': [['a.jpg']]}, r"query 2: its gallery names \['a.jpg'\], which is not among the images"),
     ],
 )
 def test_wrong_cameras_and_galleries(write, image, query, message):
     content = {'images': [{**IMAGES[0], **image}, IMAGES[1]], 'annotations': PEOPLE}
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=rf'people\.json: {message}'):
         read_coco_json(write({**content, 'queries': [{'annotation_id': 2, **query}]}))
 
 

@@ -238,6 +238,38 @@ def test_classes_sizes_names_and_absent_queries(check, tmp_path):
     assert counts(report)['test', 'queries'] == 1 and counts(report)['train', 'boxes'] == 3
 
 
+def test_cameras_and_galleries(check, tmp_path):
+    root, names = tmp_path / 'data', ('a.jpg', 'b.jpg', 'c.jpg')
+    people = [(name, 1, 1, 9, 9, 1) for name in names]
+    write_custom(root, dict.fromkeys(names, NOISE), people, people)
+
+    def problems(cameras, galleries, *options):
+        content = json.loads((root / 'test.json').read_text())
+        for image, camera in zip(content['images'], cameras, strict=True):
+            image['camera'] = camera
+        content['queries'] = [dict(annotation_id=i, gallery=gallery) for i, gallery in enumerate(galleries)]
+        (root / 'test.json').write_text(json.dumps(content))
+        code, lines, report = check('custom', root, '--split', 'test', *options)
+        found = [f['detail'].partition('test.json: ')[2] for f in report['findings'] if f['serious']]
+        assert code == (1 if found else 0)
+        assert len([line for line in lines if line.startswith('test: ')]) == len(found)
+        return found
+
+    assert problems(['door', 2, [3]], [['z.jpg'], ['a.jpg', 0], None]) == [
+        'image 2 (c.jpg): a camera is text or a whole number, got [3]',
+        "query 0: its gallery names 'z.jpg', which is not among the images",
+        'query 1: its gallery names a.jpg several times: list each image once',
+    ]
+    assert problems(['door', 'door', None], [['b.jpg']]) == []
+    (found,) = problems(['door', 'door', None], [['b.jpg']], '--cross-camera')
+    assert found == 'image c.jpg has no "camera", which cross_camera needs: name it for each image'
+    (found,) = problems(['door', 'door', 'yard'], [['b.jpg']], '--cross-camera')
+    assert found.startswith('query absent from the gallery: 1 of 1')
+    assert problems(['door', 'door', 'yard'], [['b.jpg', 'c.jpg']], '--cross-camera') == []
+    refused = check('cuhk-sysu', root, '--cross-camera')[0]
+    assert refused == 'error: --cross-camera is an option of custom and prw: CUHK-SYSU lists its galleries'
+
+
 INTERRUPTED = """
 import os, runpy, signal, sys
 from mmps_kd.datasets import check

@@ -31,6 +31,9 @@ def parse_args() -> argparse.Namespace:
     custom.add_argument('--query-file', help='query list of the test set')
     custom.add_argument('--class', dest='class_name', default='person', help='category to search: %(default)s')
     parser.add_argument(
+        '--cross-camera', action='store_true', help="custom, prw: leave the query's own camera out of its gallery"
+    )
+    parser.add_argument(
         '--skip-absent-queries',
         action='store_true',
         help='custom, prw: leave queries out whose person is nowhere in the gallery, and count them',
@@ -50,6 +53,10 @@ def dataset_options(args: argparse.Namespace) -> dict[str, dict]:
         options['test'].update(ann_file=args.test_file, query_file=args.query_file)
         for more in options.values():
             more['metainfo'] = dict(classes=(args.class_name,))
+    if args.cross_camera:
+        if args.layout == 'cuhk-sysu':
+            raise UserError('--cross-camera is an option of custom and prw: CUHK-SYSU lists its galleries')
+        options['test']['cross_camera'] = True
     if args.skip_absent_queries:
         if args.layout == 'cuhk-sysu':
             raise UserError('--skip-absent-queries is an option of custom and prw: CUHK-SYSU lists its galleries')
