@@ -89,6 +89,8 @@ def gallery_size(text: str) -> int | str:
 
 def load_evaluation(args: argparse.Namespace) -> EvaluationSet:
     """The protocols asked for; an option of the other dataset is an error."""
+    if args.class_name != 'person' and args.dataset != 'custom':
+        raise UserError(f'--class is an option of custom: {args.dataset} has persons alone')
     if args.dataset == 'cuhk-sysu':
         for option in ('ignore_cam_id', 'cross_camera', 'query_info', 'skip_absent_queries'):
             if getattr(args, option):

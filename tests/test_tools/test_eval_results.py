@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mmdet.registry import DATASETS
 
 from mmps_kd.errors import UserError
 from mmps_kd.evaluation.functional import (
@@ -20,6 +21,7 @@ from mmps_kd.evaluation.functional import (
     load_results,
     save_results,
 )
+from mmps_kd.testing.synthetic import write_dataset
 
 # PRW frames of cameras 1 and 2. Person 5 is searched from the first frame and stands in the two others.
 FRAMES = {
@@ -310,35 +312,72 @@ def test_files_of_each_kind(tool, monkeypatch, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.data
-@pytest.mark.parametrize('options', [[], ['--cross-camera']])
-def test_photographs_as_custom_json_and_in_prws_layout(run, shared_data, tmp_path, options):
-    """Random detections near true boxes: the same figures to the last digit."""
-    root = shared_data / 'real'
-    content = json.loads((root / 'prw_test_pid.json').read_text())
+def write_as_custom(root, path, gallery):
+    """PRW's test set as custom JSON, with cameras and frames, queries, and each query's gallery if that is listed."""
+    dataset = DATASETS.build(dict(type='PRWDataset', data_root=str(root), split='test', lazy_init=True))
+    annotations, evaluation = dataset.load_test()
+    names = annotations.image_names.tolist()
+    images = [
+        dict(id=f'frame {i}', file_name=name, camera=name.split('s')[0], frame=int(name[-10:-4]))
+        for i, name in enumerate(names)
+    ]
+    people, first = [], {}
+    for i, image in enumerate(annotations.image_of_box.tolist()):
+        x1, y1, x2, y2 = annotations.boxes[i].tolist()
+        pid = int(annotations.pids[i])
+        first.setdefault((names[image], pid), i)
+        people.append(dict(id=i, image_id=images[image]['id'], bbox=[x1, y1, x2 - x1, y2 - y1], person_id=pid))
+    queries = []
+    for name, pid in zip(evaluation.main.query_images.tolist(), evaluation.main.query_pids.tolist(), strict=True):
+        camera = name.split('s')[0]
+        others = [image['id'] for image in images if image['camera'] != camera]
+        queries.append(dict(annotation_id=first[name, pid], **(dict(gallery=others) if gallery == 'listed' else {})))
+    path.write_text(json.dumps(dict(images=images, annotations=people, queries=queries)))
+    return annotations, evaluation.main
+
+
+def compare_with_prw(run, root, folder, gallery):
+    """Figures of random detections near true boxes, the same to the last digit in both layouts."""
+    annotations, protocol = write_as_custom(root, folder / 'test.json', gallery)
     rng = np.random.default_rng(0)
-    by_image = {image['id']: [] for image in content['images']}
-    for annotation in content['annotations']:
-        by_image[annotation['image_id']].append(annotation)
-    boxes, embeddings, people = [], [], rng.normal(size=(2000, 16))
-    for image in content['images']:
-        image['camera'] = image['file_name'].split('s')[0]
-        for annotation in by_image[image['id']]:
-            x, y, width, height = np.array(annotation['bbox']) + rng.normal(0, 3, 4)
-            boxes.append([x, y, x + width, y + height, rng.uniform(0.4, 1)])
-            embeddings.append(people[annotation['person_id']] + rng.normal(0, 1.5, 16))
-    lines = (root / 'query_info.txt').read_text().split('\n')
-    pids = [int(line.split()[0]) for line in lines if line.strip()]
+    people = rng.normal(size=(annotations.pids.max() + 1, 16))
+    boxes = np.append(annotations.boxes, rng.uniform(0.4, 1, (len(annotations.boxes), 1)), axis=1)
+    boxes[:, :4] += rng.normal(0, 0.05, (len(boxes), 4)) * (boxes[:, 3] - boxes[:, 1])[:, None]
+    embeddings = people[annotations.pids] + rng.normal(0, 1.5, (len(boxes), 16))
     results = SearchResults(
-        image_names=np.array([image['file_name'] for image in content['images']]),
-        num_dets=np.array([len(found) for found in by_image.values()]),
-        boxes=np.array(boxes),
-        embeddings=np.array(embeddings, np.float32),
-        query_embeddings=(people[pids] + rng.normal(0, 1, (len(pids), 16))).astype(np.float32),
+        image_names=annotations.image_names,
+        num_dets=annotations.num_boxes,
+        boxes=boxes,
+        embeddings=embeddings.astype(np.float32),
+        query_embeddings=(people[protocol.query_pids] + rng.normal(0, 1, (protocol.num_queries, 16))).astype(
+            np.float32
+        ),
     )
-    save_results(tmp_path / 'results.npz', results)
-    (tmp_path / 'test.json').write_text(json.dumps(content))
-    given = ['--query-info', root / 'query_info.txt', *options]
-    figures = run('custom', tmp_path / 'test.json', tmp_path / 'results.npz', *given)
-    assert figures == run('prw', tmp_path / 'results.npz', '--data-root', root, *options)
-    assert 0.05 < figures['mAP'] < 0.95
+    save_results(folder / 'results.npz', results)
+    figures = run('custom', folder / 'test.json', folder / 'results.npz', *['--cross-camera'] * (gallery == 'other'))
+    cross = ['--cross-camera'] * (gallery != 'all')
+    assert figures == run('prw', folder / 'results.npz', '--data-root', root, *cross)
+    assert 0.05 < figures['mAP'] < 0.95 and 0.05 < figures['det_ap'] < 0.95
+    assert figures != run('prw', folder / 'results.npz', '--data-root', root, *['--cross-camera'] * (gallery == 'all'))
+
+
+@pytest.mark.parametrize('gallery', ['all', 'other', 'listed'])
+def test_a_synthetic_set_as_custom_json_and_in_prws_layout(run, tmp_path, monkeypatch, gallery):
+    monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
+    write_dataset(tmp_path / 'prw', 'prw', 'tiny')
+    compare_with_prw(run, tmp_path / 'prw', tmp_path, gallery)
+
+
+@pytest.mark.parametrize('gallery', ['all', 'other', 'listed'])
+def test_photographs_as_custom_json_and_in_prws_layout(run, shared_data, tmp_path, gallery):
+    compare_with_prw(run, shared_data / 'real', tmp_path, gallery)
+
+
+def test_a_class_is_of_custom_data(run, prw, custom, prw_results):
+    with pytest.raises(UserError, match='--class is an option of custom: prw has persons alone'):
+        run('prw', prw_results, '--data-root', prw, '--class', 'car')
+    content = json.loads(custom.read_text())
+    content['categories'].append(dict(id=2, name='car'))
+    custom.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"custom\.json: \"categories\" lists 'person', 'car', not 'dog'"):
+        run('custom', custom, prw_results, '--class', 'dog')
