@@ -12,16 +12,16 @@ from mmdet.registry import DATASETS
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools/dataset_tools/mot2json.py'
 # MOT17: frame, id, left, top, width, height, flag, class, visibility.
-DOOR = """1,1,-5,10,20,40,1,1,1
-1,2,50,10,20,40,1,1,0.2
-2,1,10,10,20,40,1,1,0.9
-2,3,30,10,20,40,0,1,1
-3,1,12,10,20,40,1,1,1
-3,9,40,0,30,60,1,8,1
-3,8,60,0,10,10,1,3,1
+DOOR = """1,1,-4,11,20,40,1,1,1
+1,2,51,11,20,40,1,1,0.2
+2,1,11,11,20,40,1,1,0.9
+2,3,31,11,20,40,0,1,1
+3,1,13,11,20,40,1,1,1
+3,9,41,1,30,60,1,8,1
+3,8,61,1,10,10,1,3,1
 """
 # MOT15: no class, three world coordinates.
-YARD = '1,4,0,0,10,20,1,-1,-1,-1\n2,5,20,20,10,20,1,-1,-1,-1\n2,4,70,0,30,20,1,-1,-1,-1\n'
+YARD = '1,4,1,1,10,20,1,-1,-1,-1\n2,5,21,21,10,20,1,-1,-1,-1\n2,4,71,1,30,20,1,-1,-1,-1\n'
 
 
 def write_frames(folder, count, suffix='.jpg'):
@@ -71,7 +71,7 @@ def test_images_boxes_people(convert):
         ('yard/000001.png', 'yard', 1, 60, 80),
         ('yard/000002.png', 'yard', 2, 60, 80),
     ]
-    # Clipped to the image; a flag of 0 and distractors are ignored regions, cars are left out.
+    # Pixels from 0, clipped to the image; a flag of 0 and distractors are ignored regions, cars are left out.
     assert boxes_of(content, 'door/000001.jpg') == [(0, [0, 10, 15, 40]), (1, [50, 10, 20, 40])]
     assert boxes_of(content, 'door/000002.jpg') == [(0, [10, 10, 20, 40]), ('ignored', [30, 10, 20, 40])]
     assert boxes_of(content, 'door/000003.jpg') == [(0, [12, 10, 20, 40]), ('ignored', [40, 0, 30, 60])]
@@ -85,6 +85,39 @@ def test_stride_and_visibility(convert):
     assert [image['frame'] for image in content['images']] == [1, 3, 1]
     assert boxes_of(content, 'door/000001.jpg') == [(0, [0, 10, 15, 40]), ('ignored', [50, 10, 20, 40])]
     assert boxes_of(content, 'door/000003.jpg') == [(0, [12, 10, 20, 40])]
+
+
+def test_pixels_may_be_counted_from_0(convert):
+    content = convert('--zero-based')
+    assert boxes_of(content, 'door/000001.jpg') == [(0, [0, 11, 16, 40]), (1, [51, 11, 20, 40])]
+
+
+def test_sequences_of_one_camera(convert, tmp_path):
+    (tmp_path / 'merge.txt').write_text('\ufeffdoor:1 yard:4\n', 'utf-8')
+    content = convert('--cameras', 'north', 'south')
+    assert [image['camera'] for image in content['images']] == ['north'] * 3 + ['south'] * 2
+    assert 'nobody is seen by two cameras' in convert(
+        '--cameras', 'north', 'north', '--merge', tmp_path / 'merge.txt', '--queries'
+    )
+    assert convert('--cameras', 'north') == 2  # argparse's exit code
+
+
+def test_people_without_an_identity_are_not_one_person(convert, tmp_path):
+    (tmp_path / 'mot/door/gt/gt.txt').write_text('1,-1,1,1,10,20,1,1,1\n1,-1,31,1,10,20,1,1,1\n1,7,61,1,10,20,1,1,1\n')
+    content = convert()
+    assert boxes_of(content, 'door/000001.jpg')[2] == (0, [60, 0, 10, 20])
+    assert [set(annotation) for annotation in content['annotations'][:2]] == [
+        {'id', 'image_id', 'category_id', 'bbox'}
+    ] * 2
+
+
+def test_lines_without_an_image_are_noted(convert, tmp_path, capsys):
+    (tmp_path / 'mot/door/gt/gt.txt').write_text(DOOR + '9,1,1,1,9,9,1,1,1\n0,1,1,1,9,9,1,1,1\n4,1,1,1,9,9,1,1,1\n')
+    convert('--stride', 2)
+    note = capsys.readouterr().out.splitlines()[0]
+    assert note.endswith('gt.txt, line 8: there is no image of frame 9; left out 1 such lines')
+    convert()
+    assert 'line 8: there is no image of frame 9; left out 3 such lines' in capsys.readouterr().out
 
 
 def test_people_who_return_are_the_queries(convert, tmp_path):
@@ -111,7 +144,7 @@ def test_people_who_return_are_the_queries(convert, tmp_path):
 def test_a_video(convert, sequences, tmp_path):
     folder = tmp_path / 'mot/film'
     folder.mkdir()
-    (folder / 'gt.txt').write_text('3,1,10,10,20,40,1,1,1\n')
+    (folder / 'gt.txt').write_text('3,1,11,11,20,40,1,1,1\n')
     writer = cv2.VideoWriter(str(folder / 'film.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (80, 60))
     for value in (20, 80, 140, 200):
         writer.write(np.full((60, 80, 3), value, np.uint8))
@@ -129,6 +162,16 @@ def test_a_video(convert, sequences, tmp_path):
     [
         ('mot/door/gt/gt.txt', '1,1,5,5\n', 'gt.txt, line 1: expected frame, id, left'),
         ('mot/door/gt/gt.txt', '1,1,5,5,a,4,1,1,1\n', 'gt.txt, line 1: expected frame, id, left'),
+        ('mot/door/gt/gt.txt', '1,1,5,5,nan,4,1,1,1\n', 'gt.txt, line 1: expected frame, id, left'),
+        ('mot/door/gt/gt.txt', '\n1.5,1,5,5,4,4,1,1,1\n', 'gt.txt, line 2: expected frame, id, left'),
+        (
+            'mot/door/gt/gt.txt',
+            DOOR + '2,1,5,5,4,4,1,1,1\n',
+            'line 8: identity 1 is in frame 2 already, line 3: remove',
+        ),
+        ('mot/door/seqinfo.ini', 'imDir=img1\n', 'door/seqinfo.ini cannot be read: File contains no section headers'),
+        ('mot/door/img1/thumb.jpg', '', 'img1/thumb.jpg: the name is no frame number, such as 000001'),
+        ('mine/images/door', '', 'images/door is there already and is not '),
         ('merge.txt', 'door:1 yard:77\n', 'merge.txt, line 1: yard:77 is no identity of the sequences'),
         ('merge.txt', '\ndoor:1 door\n', 'merge.txt, line 2: door is no identity of the sequences'),
         ('merge.txt', 'door:1 yard:4\ndoor:1 yard:5\n', 'merge.txt, line 2: door:1 is on two lines'),
@@ -136,12 +179,28 @@ def test_a_video(convert, sequences, tmp_path):
 )
 def test_wrong_files(convert, tmp_path, file, text, message):
     (tmp_path / 'merge.txt').write_text('')
+    (tmp_path / 'mine/images').mkdir(parents=True)
     (tmp_path / file).write_text(text)
     assert message in convert('--merge', tmp_path / 'merge.txt')
 
 
+def test_a_link_to_other_images_is_refused(convert, sequences, tmp_path):
+    first = convert()
+    assert convert() == first  # a second run finds its own links
+    (tmp_path / 'mot/door').rename(tmp_path / 'door')
+    assert 'images/door is there already and is not ' in convert(of=[tmp_path / 'door', sequences[1]])
+
+
+def test_a_damaged_video(convert, tmp_path):
+    folder = tmp_path / 'mot/film'
+    folder.mkdir()
+    (folder / 'gt.txt').write_text('1,1,11,11,20,40,1,1,1\n')
+    (folder / 'film.avi').write_bytes(b'no video')
+    assert 'film.avi cannot be read as a video' in convert(of=[folder])
+
+
 def test_what_is_missing(convert, sequences, tmp_path):
-    assert 'nobody is in two sequences' in convert('--queries')
+    assert 'nobody is seen by two cameras' in convert('--queries')
     assert 'there is no merge file' in convert('--merge', tmp_path / 'none.txt')
     (sequences[1] / 'gt.txt').unlink()
     assert 'yard has no gt/gt.txt' in convert()

@@ -2,12 +2,13 @@
 
 A sequence is a folder with gt/gt.txt (or gt.txt) and its frames: the folder img1 (seqinfo.ini may name another), or one
 video. Lines of gt.txt: frame, id, left, top, width, height, flag, class, visibility; or, as in MOT15, without class and
-visibility. Each sequence is a camera of its own.
+visibility. Frames and pixels are counted from 1. Each sequence is a camera of its own, unless --cameras names them.
 """
 
 import argparse
 import configparser
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import cv2
 
-from mmps_kd.datasets.image_files import stored_size
+from mmps_kd.apis.inputs import VIDEO_SUFFIXES, video_frames
+from mmps_kd.datasets.image_files import DamagedImageError, stored_size
 from mmps_kd.errors import UserError, run_tool
+from mmps_kd.fileio import atomic_write
 
 PEDESTRIAN = 1
-VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 
 
 @dataclass
@@ -27,14 +29,16 @@ class Track:
     """One line of gt.txt.
 
     Attributes:
-        frame: From 1.
-        number: Identity in the sequence.
-        box: Left, top, width, height in pixels.
+        line: Its number in the file, from 1.
+        frame: Number of the image file, or of the video's frame from 1.
+        number: Identity in the sequence; below 0: not known.
+        box: Left, top, width, height in pixels; left and top count from 0.
         kind: Class, 1 for pedestrians; where the file names none, 1.
         visibility: In 0..1; 1 where the file names none.
         counts: Whether the flag says that the entry is to be considered.
     """
 
+    line: int
     frame: int
     number: int
     box: tuple[float, float, float, float]
@@ -49,6 +53,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('sequences', nargs='+', type=Path, help='folders of the sequences')
     parser.add_argument(
         '--out', type=Path, required=True, help='JSON to write; frames come to images/SEQUENCE beside it, as links'
+    )
+    parser.add_argument(
+        '--cameras', nargs='+', metavar='CAMERA', help='camera of each sequence, in their order (default: its name)'
+    )
+    parser.add_argument(
+        '--zero-based', action='store_true', help='left and top count pixels from 0, not from 1 as in MOTChallenge'
     )
     parser.add_argument('--stride', type=int, default=1, help='take each n-th frame (default: %(default)s)')
     parser.add_argument(
@@ -67,11 +77,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--queries',
         action='store_true',
-        help='for a test set: who is in several sequences is searched from each of them, by the most visible box',
+        help='for a test set: who is seen by several cameras is searched from each of them, by the most visible box',
     )
     args = parser.parse_args()
     if args.stride < 1:
         parser.error('--stride is at least 1')
+    if args.out.suffix != '.json':
+        parser.error(f'--out is the JSON to write, such as {args.out / "train.json"}')
+    if args.cameras and len(args.cameras) != len(args.sequences):
+        parser.error(f'--cameras names {len(args.cameras)} cameras for {len(args.sequences)} sequences')
     return args
 
 
@@ -80,54 +94,76 @@ def main() -> None:
     args = parse_args()
     names = [sequence.resolve().name for sequence in args.sequences]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f'two sequences are called {twice}: the name is the camera, rename a folder')
+        raise UserError(f'two sequences are called {twice}: their images go to images/{twice}, rename one')
     folder = args.out.parent / 'images'
     folder.mkdir(parents=True, exist_ok=True)
-    tracks = {name: read_tracks(sequence) for name, sequence in zip(names, args.sequences, strict=True)}
+    files = {name: find_gt(sequence) for name, sequence in zip(names, args.sequences, strict=True)}
+    tracks = {name: read_tracks(file, 0 if args.zero_based else 1) for name, file in files.items()}
     person_of = number_people(tracks, args.merge)
 
     images, annotations, best = [], [], {}
-    for name, sequence in zip(names, args.sequences, strict=True):
+    for name, sequence, camera in zip(names, args.sequences, args.cameras or names, strict=True):
         by_frame = defaultdict(list)
         for track in tracks[name]:
-            by_frame[track.frame].append(track)
+            if (track.frame - 1) % args.stride == 0:
+                by_frame[track.frame].append(track)
         for frame, file, height, width in frames_of(sequence.resolve(), folder / name, args.stride):
             image = dict(id=len(images), file_name=f'{name}/{file}', height=height, width=width)
-            images.append({**image, 'camera': name, 'frame': frame})
-            for track in by_frame[frame]:
+            images.append({**image, 'camera': camera, 'frame': frame})
+            for track in by_frame.pop(frame, []):
                 left, top, w, h = track.box
                 x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + w, width), min(top + h, height)
                 if x2 <= x1 or y2 <= y1 or track.kind not in (PEDESTRIAN, *args.ignore_classes):
                     continue
                 entry = dict(id=len(annotations), image_id=image['id'], category_id=1, bbox=[x1, y1, x2 - x1, y2 - y1])
                 if track.kind == PEDESTRIAN and track.counts and track.visibility >= args.min_visibility:
-                    entry['person_id'] = person_of[name, track.number]
-                    # The most visible box, of these the largest, then the earliest.
-                    rank = (-track.visibility, -(x2 - x1) * (y2 - y1), entry['id'])
-                    key = entry['person_id'], name
-                    best[key] = min(best.get(key, rank), rank)
+                    if track.number >= 0:
+                        entry['person_id'] = person_of[name, track.number]
+                        # The most visible box, of these the largest, then the earliest.
+                        rank = (-track.visibility, -(x2 - x1) * (y2 - y1), entry['id'])
+                        key = entry['person_id'], camera
+                        best[key] = min(best.get(key, rank), rank)
                 else:
                     entry['ignore'] = 1
                 annotations.append(entry)
+        if left := sorted((track for frame in by_frame.values() for track in frame), key=lambda track: track.line):
+            print(
+                f'note: {files[name]}, line {left[0].line}: there is no image of frame {left[0].frame}; left out '
+                f'{len(left)} such lines'
+            )
     content = dict(images=images, categories=[dict(id=1, name='person')], annotations=annotations)
     if args.queries:
         content['queries'] = list_queries(best, args.out)
-    args.out.write_text(json.dumps(content))
+    with atomic_write(args.out) as file:
+        file.write(json.dumps(content).encode())
     people = {entry['person_id'] for entry in annotations if 'person_id' in entry}
     print(f'{args.out}: {len(images)} images, {len(annotations)} boxes, {len(people)} people, images in {folder}')
 
 
-def read_tracks(sequence: Path) -> list[Track]:
-    """The lines of a sequence's gt.txt.
+def find_gt(sequence: Path) -> Path:
+    """The annotations of a sequence.
 
     Raises:
-        UserError: If there is none, or a line is of another form.
+        UserError: If there are none.
     """
     file = next((file for file in (sequence / 'gt/gt.txt', sequence / 'gt.txt') if file.is_file()), None)
     if file is None:
         raise UserError(f'{sequence} has no gt/gt.txt: a sequence of the MOTChallenge form is needed')
-    tracks = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    return file
+
+
+def read_tracks(file: Path, first_pixel: int) -> list[Track]:
+    """The lines of a gt.txt.
+
+    Args:
+        file: The gt.txt.
+        first_pixel: What the file calls the leftmost and topmost pixel, 0 or 1.
+
+    Raises:
+        UserError: If a line is of another form, or an identity is in a frame twice.
+    """
+    tracks, seen = [], {}
+    for number, line in enumerate(file.read_text('utf-8-sig', 'replace').splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -135,13 +171,20 @@ def read_tracks(sequence: Path) -> list[Track]:
             frame, identity, left, top, width, height, flag = values[:7]
             # MOT15 has world coordinates, three numbers, where later ones have class and visibility.
             kind, visibility = values[7:9] if len(values) in (8, 9) else (PEDESTRIAN, 1.0)
-            box = (left, top, width, height)
-            tracks.append(Track(int(frame), int(identity), box, int(kind), visibility, flag != 0))
+            if not (all(map(math.isfinite, values)) and frame.is_integer() and identity.is_integer()):
+                raise ValueError
         except ValueError:
             raise UserError(
                 f'{file}, line {number}: expected frame, id, left, top, width, height, flag, class, visibility; got '
                 f'"{line}"'
             ) from None
+        key = int(frame), int(identity)
+        if identity >= 0 and seen.setdefault(key, number) != number:
+            raise UserError(
+                f'{file}, line {number}: identity {key[1]} is in frame {key[0]} already, line {seen[key]}: remove one'
+            )
+        box = (left - first_pixel, top - first_pixel, width, height)
+        tracks.append(Track(number, *key, box, int(kind), visibility, flag != 0))
     return tracks
 
 
@@ -151,13 +194,14 @@ def number_people(tracks: dict[str, list[Track]], merge: Path | None) -> dict[tu
     Raises:
         UserError: If the merge file is missing, of another form, or names an identity that is not there, or one twice.
     """
-    identities = [(name, number) for name in tracks for number in sorted({track.number for track in tracks[name]})]
+    numbers = {name: sorted({track.number for track in tracks[name] if track.number >= 0}) for name in tracks}
+    identities = [(name, number) for name in tracks for number in numbers[name]]
     first = {identity: identity for identity in identities}
     seen = set()
     if merge is not None:
         if not merge.is_file():
             raise UserError(f'there is no merge file {merge}')
-        for line_number, line in enumerate(merge.read_text().splitlines(), 1):
+        for line_number, line in enumerate(merge.read_text('utf-8-sig', 'replace').splitlines(), 1):
             group = []
             for word in line.split('#')[0].split():
                 name, _, number = word.rpartition(':')
@@ -179,39 +223,51 @@ def frames_of(sequence: Path, link: Path, stride: int) -> Iterator[tuple[int, st
     Raises:
         UserError: If the sequence has neither frames nor a video.
     """
-    info = configparser.ConfigParser()
-    info.read(sequence / 'seqinfo.ini')
+    info = configparser.ConfigParser(interpolation=None)
+    try:
+        info.read(sequence / 'seqinfo.ini', 'utf-8-sig')
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise UserError(f'{sequence / "seqinfo.ini"} cannot be read: {error}') from None
     settings = dict(info['Sequence']) if info.has_section('Sequence') else {}
     frames = sequence / settings.get('imdir', 'img1')
     if frames.is_dir():
         extension = settings.get('imext', '.jpg').lower()
-        files = {int(file.stem): file.name for file in frames.iterdir() if file.suffix.lower() == extension}
-        if not files:
+        names = [file.name for file in frames.iterdir() if file.suffix.lower() == extension and file.name[0] != '.']
+        if not names:
             raise UserError(f'{frames} has no {extension} files: correct imExt of seqinfo.ini')
-        if not link.exists():
+        if wrong := sorted(name for name in names if not Path(name).stem.isdecimal()):
+            raise UserError(f'{frames / wrong[0]}: the name is no frame number, such as 000001: rename or remove it')
+        if not link.is_symlink() and not link.exists():
             link.symlink_to(frames, target_is_directory=True)
+        if link.resolve() != frames.resolve():
+            raise UserError(f'{link} is there already and is not {frames}: remove it, or write the JSON elsewhere')
+        files = {int(Path(name).stem): name for name in names}
         size = stored_size(frames / files[min(files)])
         for number in sorted(files):
             if (number - 1) % stride == 0:
                 yield number, files[number], *size
         return
-    videos = [file for file in sorted(sequence.iterdir()) if file.suffix.lower() in VIDEOS]
+    videos = [file for file in sorted(sequence.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES]
     if len(videos) != 1:
         raise UserError(f'{sequence} has no folder {frames.name} and {len(videos)} videos: one of both is needed')
+    if link.is_symlink():
+        raise UserError(f'{link} is a link to other images: remove it, or write the JSON elsewhere')
     link.mkdir(exist_ok=True)
-    video, number = cv2.VideoCapture(str(videos[0])), 0
-    while video.grab():
-        number += 1
-        if (number - 1) % stride == 0:
-            pixels = video.retrieve()[1]
-            cv2.imwrite(str(link / f'{number:06d}.jpg'), pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            yield number, f'{number:06d}.jpg', *pixels.shape[:2]
-    if not number:
-        raise UserError(f'{videos[0]} cannot be read as a video')
+    for number, read in video_frames(str(videos[0]), stride):
+        try:
+            pixels = read()
+        except DamagedImageError as error:
+            if number == 0:
+                raise
+            print(f'note: {error}')
+            continue
+        name = f'{number + 1:06d}.jpg'
+        cv2.imwrite(str(link / name), pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        yield number + 1, name, *pixels.shape[:2]
 
 
 def list_queries(best: dict[tuple[int, str], tuple], out: Path) -> list[dict]:
-    """A query for each person and sequence, of people in at least two sequences.
+    """A query for each person and camera, of people seen by at least two cameras.
 
     Raises:
         UserError: If there is nobody.
@@ -220,7 +276,7 @@ def list_queries(best: dict[tuple[int, str], tuple], out: Path) -> list[dict]:
     queries = [dict(annotation_id=rank[-1]) for (person, _), rank in sorted(best.items()) if people.count(person) > 1]
     if not queries:
         raise UserError(
-            f'{out}: nobody is in two sequences: name who returns in a --merge file, or leave --queries out'
+            f'{out}: nobody is seen by two cameras: name who returns in a --merge file, or leave --queries out'
         )
     return queries
 
