@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from mmps_kd.apis.init_model import init_model, load_config, test_pipeline
@@ -89,22 +89,26 @@ def from_memory(cfg: Config, args: argparse.Namespace) -> tuple[Tensor, dict]:
 
 
 def from_boxes(
-    cfg: Config, args: argparse.Namespace, dataset: BasePersonSearchDataset, images: list[int]
+    cfg: Config, args: argparse.Namespace, model: nn.Module, dataset: BasePersonSearchDataset, images: list[int]
 ) -> np.ndarray:
     """(M, D) vectors of true boxes by a person-search model."""
-    model, labelled = init_model(cfg, args.checkpoint), args.level == 'identity'
+    labelled = args.level == 'identity'
     inputs = hash_inputs(dataset, cfg.model, test_pipeline(cfg), labelled, file_sha256(args.checkpoint))
     embed = partial(embed_by_model, model, labelled=labelled)
     workers = cfg.train_dataloader.get('num_workers', 0)
     return embed_boxes(embed, Subset(dataset, images), partial_file(args.out), inputs, workers)
 
 
+def read_network(args: argparse.Namespace) -> ReIDNetwork:
+    """The network, with what differs from its preset."""
+    given = dict(size=args.input_size, color=args.color, mean=args.mean, std=args.std)
+    return ReIDNetwork(args.model, args.preset, **{key: value for key, value in given.items() if value is not None})
+
+
 def from_network(
-    cfg: Config, args: argparse.Namespace, dataset: BasePersonSearchDataset, images: list[int]
+    cfg: Config, args: argparse.Namespace, network: ReIDNetwork, dataset: BasePersonSearchDataset, images: list[int]
 ) -> np.ndarray:
     """(M, D) or, with mirrored crops, (M, 2, D) vectors of true boxes by a re-identification network."""
-    given = dict(size=args.input_size, color=args.color, mean=args.mean, std=args.std)
-    network = ReIDNetwork(args.model, args.preset, **{key: value for key, value in given.items() if value is not None})
     crops = Crops(dataset, images, network, args.level == 'identity', args.mirror)
     inputs = hash_inputs(dataset, network.format, args.level, args.mirror, file_sha256(args.model))
 
@@ -137,10 +141,13 @@ def main() -> None:
         metainfo = build_train_set(cfg).metainfo
         rows = rows_from_features(args.features, metainfo['identities'])
     else:
+        # The teacher first: reading the annotations takes longer than finding out that it cannot be used.
+        by_network = args.source == 'model'
+        embedder = read_network(args) if by_network else init_model(cfg, args.checkpoint)
         dataset = build_train_set(cfg)
         metainfo, by_box = dataset.metainfo, args.level == 'box'
         images = list(range(len(dataset))) if by_box else images_with_identities(dataset)
-        vectors = dict(boxes=from_boxes, model=from_network)[args.source](cfg, args, dataset, images)
+        vectors = (from_network if by_network else from_boxes)(cfg, args, embedder, dataset, images)
         if by_box:
             rows, *mirrored = (
                 F.normalize(torch.from_numpy(vectors).float(), dim=-1)

@@ -67,6 +67,7 @@ ELSEWHERE = {
     r'pre-commit ': 'nobody: it changes the repository',
     r'source ': 'nobody: the environment is active',
     r'.* --source model ': 'tests/test_tools/test_extract_lut.py',
+    r'python tools/dataset_tools/detections2json.py ': 'tests/test_tools/test_detections2json.py',
     r'python tools/dataset_tools/mot2json.py ': 'tests/test_tools/test_mot2json.py',
     r'python tools/model_converters/': 'tests/test_tools/test_convert_seqnet.py',
     r'tools/(dist|slurm)_': 'tests/test_tools/test_distributed.py, tests/test_tools/test_launch_scripts.py',
