@@ -19,7 +19,7 @@ from mmps_kd.apis.lut import (
     embed_boxes,
     embed_by_model,
     hash_inputs,
-    images_with_identities,
+    images_with_people,
     mean_rows,
     rows_from_features,
     rows_from_memory,
@@ -146,7 +146,7 @@ def main() -> None:
         embedder = read_network(args) if by_network else init_model(cfg, args.checkpoint)
         dataset = build_train_set(cfg)
         metainfo, by_box = dataset.metainfo, args.level == 'box'
-        images = list(range(len(dataset))) if by_box else images_with_identities(dataset)
+        images = images_with_people(dataset, labelled=not by_box)
         vectors = (from_network if by_network else from_boxes)(cfg, args, embedder, dataset, images)
         if by_box:
             rows, *mirrored = (

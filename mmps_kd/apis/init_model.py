@@ -99,7 +99,8 @@ def require_search_model(cfg: Config) -> None:
         UserError: For a query-guided model and for a plain detector.
     """
     name = Path(cfg.filename or 'the config').name
-    if type_name(cfg.model['type']) in ('QEEPS', 'QEEPSDistiller'):
+    model = type_name(cfg.model['type'])
+    if STUDENTS.get(model, model) == 'QEEPS':
         raise UserError(
             f'{name} is a query-guided model, which looks at query and gallery together: use tools/test.py, or '
             'search with a student that learnt from it'

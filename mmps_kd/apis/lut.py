@@ -271,8 +271,14 @@ def mean_rows(vectors: np.ndarray, dataset: BasePersonSearchDataset, images: lis
 
 def images_with_identities(dataset: BasePersonSearchDataset) -> list[int]:
     """Indices of the images in which somebody is labelled."""
+    return images_with_people(dataset, labelled=True)
+
+
+def images_with_people(dataset: BasePersonSearchDataset, labelled: bool) -> list[int]:
+    """Indices of the images with boxes, or with one that is labelled: without any there is nothing to embed."""
     infos = map(dataset.get_data_info, range(len(dataset)))
-    return [i for i, info in enumerate(infos) if any(person['pid'] != UNLABELLED for person in info['instances'])]
+    people = (info['instances'] for info in infos)
+    return [i for i, boxes in enumerate(people) if any(not labelled or box['pid'] != UNLABELLED for box in boxes)]
 
 
 def hash_inputs(dataset: BasePersonSearchDataset, *teacher: Any) -> str:

@@ -255,14 +255,20 @@ class BasePersonSearchDataset(BaseDetDataset):
         return infos
 
 
+def inner_dataset(dataset: Any) -> Any:
+    """The data set in pairs or repetitions of it."""
+    while hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    return dataset
+
+
 def boxes_sha256(dataset: Any) -> tuple[int, str]:
     """Number of annotated boxes of a training set, and a hash of them and their images, in the order of ``box_id``.
 
     Args:
         dataset: A person-search data set, joined ones, or pairs or repetitions of one.
     """
-    while hasattr(dataset, 'dataset'):
-        dataset = dataset.dataset
+    dataset = inner_dataset(dataset)
     digest, number = hashlib.sha256(), 0
     for info in map(dataset.get_data_info, range(len(dataset))):
         boxes = [(person['box_id'], person['bbox']) for person in info['instances']]

@@ -16,6 +16,7 @@ from mmps_kd.apis.lut import (
     embed_by_model,
     hash_inputs,
     images_with_identities,
+    images_with_people,
     mean_rows,
 )
 
@@ -91,6 +92,8 @@ def test_images_without_an_identity_are_left_out(dataset, monkeypatch):
     monkeypatch.setattr(dataset, 'get_data_info', lambda i: dict(instances=[dict(pid=pid) for pid in infos[i]]))
     monkeypatch.setattr(type(dataset), '__len__', lambda self: len(infos))
     assert images_with_identities(dataset) == [1, 3]
+    # For a vector of each box, those without a box.
+    assert images_with_people(dataset, labelled=False) == [0, 1, 3]
 
 
 @pytest.mark.parametrize('stop_after', [1, 2, 5])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmps_kd.datasets.image_files import read_sizes
 from mmps_kd.errors import UserError, run_tool
+from mmps_kd.fileio import atomic_write
 from mmps_kd.models.distillers import DetectionFile
 
 
@@ -50,7 +51,8 @@ def main() -> None:
         raise UserError(f'{args.detections} has no detection of a score of {args.score_thr} or more: lower --score-thr')
     content = dict(images=images, categories=[dict(id=1, name='person')], annotations=annotations)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(content))
+    with atomic_write(args.out) as file:
+        file.write(json.dumps(content).encode())
     print(f'{args.out}: {people} people and {len(annotations) - people} ignored regions in {len(images)} images')
 
 

@@ -6,6 +6,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmps_kd.models.detectors.person_search_distiller import loss_weight
 from mmps_kd.models.distillers import Diagnostics
 
 from ..unwrap import unwrapped_distiller
@@ -61,7 +62,7 @@ class DistillationDiagnosticsHook(Hook):
         short = (f'{name.removeprefix("diagnostics/")}: {value:.3g}' for name, value in values.items())
         runner.logger.info(f'diagnostics  {"  ".join(short)}')
         for name, term in zip(distiller.names, distiller.distillation, strict=True):
-            if getattr(term.loss, 'loss_weight', 1) != 0:
+            if loss_weight(term.loss) != 0:
                 self._warn_if_inert(runner, f'distill/loss_{name}')
 
     def _warn_if_inert(self, runner: Runner, loss: str) -> None:

@@ -4,6 +4,7 @@ from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmps_kd.datasets.base_person_search import inner_dataset
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers import DetectionFile
 
@@ -22,9 +23,7 @@ class DistillationHook(Hook):
         distiller = unwrapped_distiller(runner)
         if distiller is not None:
             if isinstance(distiller.teacher, DetectionFile):
-                dataset = runner.train_dataloader.dataset
-                while hasattr(dataset, 'dataset'):
-                    dataset = dataset.dataset
+                dataset = inner_dataset(runner.train_dataloader.dataset)
                 distiller.teacher.check({dataset.get_data_info(i)['img_name'] for i in range(len(dataset))})
             runner.logger.info(f'objective: {distiller.objective()}')
 
