@@ -51,6 +51,7 @@ def run(work_dir: Path, name: str, row: Row, seed: int) -> None:
     cfg = Config.fromfile(row.config)
     once = dict(val_interval=cfg.train_cfg.max_epochs)
     cfg.merge_from_dict(dict(model=row.model, randomness=dict(seed=seed), train_cfg=once))
+    cfg.val_evaluator.out_file = str(folder / 'results.npz')
     cfg.dump(folder / 'config.py')
     call(folder / 'train.log', 'tools/train.py', folder / 'config.py', '--work-dir', folder)
     logged = last_validation(folder)
@@ -63,7 +64,8 @@ def run(work_dir: Path, name: str, row: Row, seed: int) -> None:
 def search_map(folder: Path, name: str, overrides: Sequence[str]) -> float:
     """Search mAP of a trained run under other test settings."""
     out = folder / name
-    arguments = (folder / 'config.py', last_checkpoint(folder), '--work-dir', out, '--cfg-options', *overrides)
+    files = ('--work-dir', out, '--out', folder / f'{name}.npz')
+    arguments = (folder / 'config.py', last_checkpoint(folder), *files, '--cfg-options', *overrides)
     call(folder / f'{name}.log', 'tools/test.py', *arguments)
     return last_test(out)['search/mAP']
 

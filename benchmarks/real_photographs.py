@@ -11,15 +11,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from ablation import ROOT, Row, call, run_dir, run_rows, table_lines
 from mmengine.config import Config, DictAction
 
+from mmps_kd.apis.lut import crop
+from mmps_kd.apis.reid_network import ReIDNetwork
+from mmps_kd.datasets import load_prw_evaluation
 from mmps_kd.engine.checkpoint import last_checkpoint
 from mmps_kd.errors import UserError, run_tool
+from mmps_kd.evaluation.functional import evaluate_detection, evaluate_search, load_results
 from mmps_kd.models.distillers import load_lut
+from mmps_kd.structures import EvaluationSet, SearchResults
 
-CONFIG = ROOT / 'configs/real/oim_mobilenetv2-fpn_real.py'
+CONFIG = ROOT / 'configs/real/oim_mobilenetv2-c4_real.py'
 COLUMNS = dict(
     mAP='search mAP',
     top1='top-1',
@@ -99,9 +103,16 @@ def main() -> None:
     extract(student, work_dir / 'omz.safetensors', *omz)
     extract(student, work_dir / 'osnet.safetensors', *osnet)
     extract(student, work_dir / 'omz_box.safetensors', *omz, '--level', 'box', '--mirror')
-    extract(student, work_dir / 'omz_test.safetensors', *omz, '--level', 'box', split='test')
+    detector = data / 'weights/person-detection-retail-0013.xml'
     if not (work_dir / 'detections.json').exists():
-        detect(data / 'weights/person-detection-retail-0013.xml', data / 'real', work_dir / 'detections.json')
+        names = [image['file_name'] for image in json.loads((data / 'real/prw_train_pid.json').read_text())['images']]
+        found = detect(detector, data / 'real/frames', names)
+        results = [
+            dict(image_id=name, bbox=[x1, y1, x2 - x1, y2 - y1], score=score, category_id=1)
+            for name, boxes in found.items()
+            for x1, y1, x2, y2, score in boxes.tolist()
+        ]
+        (work_dir / 'detections.json').write_text(json.dumps(results))
 
     changes = models(work_dir)
     if unknown := set(args.rows or []) - set(changes):
@@ -112,11 +123,29 @@ def main() -> None:
         for name, model in changes.items()
         if args.rows is None or name in ('plain', *args.rows)
     }
+    truth = load_prw_evaluation(data / 'real', cross_camera=True)
+    known = truth.ground_truth
+    boxes = np.split(np.column_stack([known.boxes, np.ones(len(known.boxes))]), known.num_boxes.cumsum()[:-1])
+    network, frames, names = ReIDNetwork(omz[0], omz[1]), data / 'real/frames', known.image_names.tolist()
+    teacher = two_steps(network, frames, dict(zip(names, boxes, strict=True)), truth)
+    ceilings = {
+        'two steps: SSD, then OMZ': score(two_steps(network, frames, detect(detector, frames, names), truth), truth),
+        'OMZ on true boxes': score(teacher, truth),
+    }
     run_rows(work_dir, rows, args.seeds, args.jobs)
     for name in rows:
         for seed in args.seeds:
-            add_distances(work_dir, run_dir(work_dir, name, seed))
-    text = '\n'.join(table_lines(work_dir, list(rows), args.seeds, COLUMNS))
+            add_figures(work_dir, run_dir(work_dir, name, seed), truth, teacher)
+    people = {f'person {pid}': f'person {pid}' for pid in np.unique(truth.main.query_pids)}
+    tables = [
+        table_lines(work_dir, list(rows), args.seeds, columns) for columns in (COLUMNS, dict(mAP='mAP', **people))
+    ]
+    for lines, columns in zip(tables, (COLUMNS, dict(mAP='mAP', **people)), strict=True):
+        for name, figures in ceilings.items():
+            cells = [f'{100 * figures[key]:.1f}' if key in figures else '' for key in columns]
+            lines.append(f'| {name} | ' + ' | '.join([*cells, '']) + ' |')
+        tables.append('\n'.join(lines))
+    text = '\n\n'.join(tables)
     print(text)
     if args.out is not None:
         args.out.write_text(text + '\n')
@@ -127,57 +156,90 @@ def write_student(path: Path, data: Path, options: dict) -> None:
     cfg = Config.fromfile(CONFIG)
     root = f'{data / "real"}/'
     weights = str(data / 'weights/mobilenet_v2_imagenet_to_layer5.pth')
+    networks = ('model.backbone', 'model.roi_head.shared_head')
     places = {f'{loader}_dataloader.dataset.data_root': root for loader in ('train', 'val', 'test')}
-    cfg.merge_from_dict({**places, 'model.backbone.init_cfg.checkpoint': weights})
+    cfg.merge_from_dict({**places, **{f'{network}.init_cfg.checkpoint': weights for network in networks}})
     cfg.merge_from_dict(options)
     cfg.dump(path)
 
 
-def extract(student: Path, out: Path, network: Path, preset: str, *more: str, split: str = 'train') -> None:
+def extract(student: Path, out: Path, network: Path, preset: str, *more: str) -> None:
     """Write a table of the re-identification network unless it is there."""
     if not out.exists():
         given = ('--source', 'model', '--model', network, '--preset', preset, '--out', out, *more)
-        options = ('--cfg-options', f'train_dataloader.dataset.split={split}')
-        call(out.with_suffix('.log'), 'tools/extract_lut.py', student, *given, *options)
+        call(out.with_suffix('.log'), 'tools/extract_lut.py', student, *given)
 
 
-def detect(network: Path, root: Path, out: Path) -> None:
-    """Write the detections of an SSD of the Open Model Zoo in the training frames as COCO results."""
+def detect(network: Path, frames: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Boxes (n, 5), x1, y1, x2, y2, score of at least 0.1, that an SSD of the Open Model Zoo finds, by image."""
     import openvino
 
     model = openvino.compile_model(str(network), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     _, _, height, width = model.input(0).shape
-    results = []
-    for image in json.loads((root / 'prw_train_pid.json').read_text())['images']:
-        pixels = cv2.imread(str(root / 'frames' / image['file_name']))
+    found = {}
+    for name in names:
+        pixels = cv2.imread(str(frames / name))
         inputs = cv2.resize(pixels, (width, height)).transpose(2, 0, 1)[None].astype(np.float32)
-        for _, _, score, *box in model(inputs)[0].reshape(-1, 7).tolist():
-            x1, y1, x2, y2 = np.array(box) * np.tile(pixels.shape[1::-1], 2)
-            if score >= 0.1:
-                bbox = [x1, y1, x2 - x1, y2 - y1]
-                results.append(dict(image_id=image['file_name'], bbox=bbox, score=score, category_id=1))
-    out.write_text(json.dumps(results))
+        answers = model(inputs)[0].reshape(-1, 7)
+        boxes = answers[:, 3:] * np.tile(pixels.shape[1::-1], 2)
+        found[name] = np.column_stack([boxes, answers[:, 2]])[answers[:, 2] >= 0.1]
+    return found
 
 
-def add_distances(work_dir: Path, folder: Path) -> None:
-    """Add the mean cosine distance of student and teacher on the true boxes of training and test frames."""
+def two_steps(network: ReIDNetwork, frames: Path, boxes: dict[str, np.ndarray], truth: EvaluationSet) -> SearchResults:
+    """What a detector's boxes (n, 5) by image and a re-identification network on their crops find in the test set."""
+    queries = truth.main
+
+    def embed(image: str, found: np.ndarray) -> np.ndarray:
+        pixels = cv2.imread(str(frames / image))
+        found = found.clip(0, np.tile(pixels.shape[1::-1], 2))
+        return network.embed([crop(pixels, box) for box in found.tolist()])
+
+    return SearchResults(
+        image_names=np.array(list(boxes)),
+        num_dets=np.array([len(found) for found in boxes.values()]),
+        boxes=np.concatenate(list(boxes.values())),
+        embeddings=np.concatenate([embed(image, found[:, :4]) for image, found in boxes.items() if len(found)]),
+        query_embeddings=np.concatenate(
+            [embed(*query) for query in zip(queries.query_images, queries.query_boxes[:, None], strict=True)]
+        ),
+    )
+
+
+def score(results: SearchResults, truth: EvaluationSet) -> dict[str, float]:
+    """Figures of search and detection, and the search mAP of each person."""
+    search = evaluate_search(results, truth.main, score_thr=0.5)
+    figures = dict(mAP=search.mAP, top1=search.topk[1])
+    figures['det_ap'] = evaluate_detection(results, truth.ground_truth, score_thr=0.5).ap
+    for pid in np.unique(truth.main.query_pids):
+        figures[f'person {pid}'] = search.ap[truth.main.query_pids == pid].mean()
+    return figures
+
+
+def disagreement(own: np.ndarray, taught: np.ndarray) -> float:
+    """1 - Pearson's correlation of the similarities that two networks find between all pairs of N boxes.
+
+    Rotating one network's vectors (N, D) does not change it, so that it tells something of every student.
+    """
+    pairs = np.triu_indices(len(own), 1)
+    return 1 - np.corrcoef((own @ own.T)[pairs], (taught @ taught.T)[pairs])[0, 1]
+
+
+def add_figures(work_dir: Path, folder: Path, truth: EvaluationSet, teacher: SearchResults) -> None:
+    """Add a run's mAP of each person, and how far it is from the teacher on the true boxes of both sets of frames."""
     figures = json.loads((folder / 'figures.json').read_text())
-    if 'distance_test' in figures:
+    if 'distance_train' in figures:
         return
-    for split, teacher in (('train', 'omz_box'), ('test', 'omz_test')):
-        out = folder / f'{split}.safetensors'
-        given = ('--source', 'boxes', '--level', 'box', '--out', out)
-        options = ('--cfg-options', f'train_dataloader.dataset.split={split}')
-        call(
-            folder / f'{split}.log',
-            'tools/extract_lut.py',
-            folder / 'config.py',
-            last_checkpoint(folder),
-            *given,
-            *options,
-        )
-        own, taught = load_lut(out).rows, load_lut(work_dir / f'{teacher}.safetensors').rows
-        figures[f'distance_{split}'] = 1 - torch.nn.functional.cosine_similarity(own, taught).mean().item()
+    figures |= score(load_results(folder / 'results.npz'), truth)
+    own = load_results(folder / 'mAP_true_boxes.npz')
+    order = [own.image_names.tolist().index(name) for name in teacher.image_names]
+    parts = np.split(own.embeddings, own.num_dets.cumsum()[:-1])
+    figures['distance_test'] = disagreement(np.concatenate([parts[image] for image in order]), teacher.embeddings)
+    out = folder / 'train.safetensors'
+    given = ('--source', 'boxes', '--level', 'box', '--out', out)
+    call(folder / 'extract.log', 'tools/extract_lut.py', folder / 'config.py', last_checkpoint(folder), *given)
+    taught = load_lut(work_dir / 'omz_box.safetensors').rows.numpy()
+    figures['distance_train'] = disagreement(load_lut(out).rows.numpy(), taught)
     (folder / 'figures.json').write_text(json.dumps(figures))
 
 

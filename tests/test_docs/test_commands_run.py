@@ -74,7 +74,6 @@ ELSEWHERE = {
     r'tools/reproduce_paper.sh ': 'tests/test_tools/test_reproduce_paper_run.py',
     r'python benchmarks/': 'nobody: they take long',
     r'python -m pytest ': '.ci/run',
-    r'.* --amp ': 'nobody: it needs a GPU',
     r'.* model.backbone.init_cfg.checkpoint=': 'nobody: it needs the weights of ImageNet',
 }
 

@@ -146,9 +146,12 @@ def test_missing_files(monkeypatch, capsys, arguments, message):
     assert message in run_in_process(monkeypatch, capsys, 'train.py', *arguments)
 
 
-def test_amp_without_a_gpu(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert '--amp needs a GPU' in run_in_process(monkeypatch, capsys, 'train.py', CONFIG, '--amp')
+@pytest.mark.parametrize(('gpu', 'wrapper'), [(False, 'BFloat16OptimWrapper'), (True, 'AmpOptimWrapper')])
+def test_amp_takes_bfloat16_without_a_gpu(monkeypatch, gpu, wrapper):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr(sys, 'argv', ['train.py', str(CONFIG), '--amp'])
+    train = runpy.run_path(str(ROOT / 'tools/train.py'))
+    assert train['build_config'](train['parse_args']()).optim_wrapper.type == wrapper
 
 
 def test_missing_data_root(monkeypatch, capsys, tmp_path):

@@ -1,6 +1,7 @@
 """Hooks of training and testing."""
 
 from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .channels_last_hook import ChannelsLastHook
 from .distillation_diagnostics_hook import DistillationDiagnosticsHook
 from .distillation_hook import DistillationHook
 from .identity_check_hook import IdentityCheckHook
@@ -12,6 +13,7 @@ from .visualization_hook import PersonSearchVisualizationHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'ChannelsLastHook',
     'DistillationDiagnosticsHook',
     'DistillationHook',
     'IdentityCheckHook',

@@ -48,7 +48,19 @@ class SampledRPNHead(RPNHead):
     """The RPN in two steps, sampling anchors and computing losses, so that a teacher can be run on the same anchors.
 
     Losses, proposals and random numbers are those of mmdet's ``RPNHead``.
+
+    Args:
+        start_level: First feature map that the RPN reads; those before it are for the RoI head alone.
+        **kwargs: As for mmdet's ``RPNHead``.
     """
+
+    def __init__(self, start_level: int = 0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.start_level = start_level
+
+    def forward(self, x: tuple[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits and deltas, one tensor a level, of feature maps (B, C, H, W)."""
+        return super().forward(x[self.start_level :])
 
     def forward_train(self, x: tuple[Tensor], batch_data_samples: SampleList) -> RPNOutputs:
         """Run the head and sample the anchors to train on.

@@ -50,5 +50,7 @@ def gradient_norms(
         for name, value in terms.items():
             term = loss_scale * (sum(value) if isinstance(value, list) else value)
             grads = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
-            norms[name] = torch.stack([grad.float().norm() for grad in grads if grad is not None]).norm() / loss_scale
+            # A loss need not reach a map that has a gradient: then it sends nothing.
+            parts = [grad.float().norm() for grad in grads if grad is not None] or [torch.zeros_like(term)]
+            norms[name] = torch.stack(parts).norm() / loss_scale
     return norms

@@ -146,7 +146,11 @@ class FeatureTerm(nn.Module):
     def _mask(self, student: TrainOutputs) -> Tensor | None:
         if self.mask is None:
             return None
-        size, anchors = student.features[self.level].shape[-2:], student.rpn.anchors[self.level]
+        size = student.features[self.level].shape[-2:]
+        levels = [scores.shape[-2:] for scores in student.rpn.cls_scores]
+        if size not in levels:
+            raise UserError(f"mask: fine_grained needs anchors, and the RPN does not read the map of '{self.summary}'")
+        anchors = student.rpn.anchors[levels.index(size)]
         num_anchors = anchors.shape[1] // size.numel()
         pairs = zip(anchors, student.boxes, strict=True)
         masks = torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])

@@ -37,6 +37,14 @@ def test_losses_proposals_and_random_numbers_are_mmdets(model_cfg, make_batch):
     assert all(torch.equal(a.bboxes, b.bboxes) for a, b in zip(again, proposals, strict=True))
 
 
+def test_start_level_leaves_the_first_maps_to_the_roi_head(model_cfg):
+    cfg = dict(model_cfg.rpn_head, train_cfg=model_cfg.train_cfg.rpn, test_cfg=model_cfg.test_cfg.rpn)
+    head, plain = build({**cfg, 'start_level': 1}, 'SampledRPNHead'), build(cfg, 'SampledRPNHead')
+    first, second = torch.randn(1, 5, 24, 32), torch.randn(1, 32, 12, 16)
+    for ours, theirs in zip(head((first, second)), plain((second,)), strict=True):
+        assert torch.equal(*ours, *theirs)
+
+
 def test_sampled_anchors_can_be_read(build_model, make_batch):
     model = build_model()
     data = model.data_preprocessor(make_batch([PEOPLE[0], PEOPLE[0]]), training=True)

@@ -67,6 +67,13 @@ def test_norms_by_hand():
     assert x.grad.tolist() == [3, 3]
 
 
+def test_a_loss_that_reaches_frozen_maps_alone():
+    frozen, map_, weight = torch.ones(2), torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    norms = gradient_norms(dict(loss_rpn=map_.sum(), loss_oim=(frozen * weight).sum()), [frozen, map_])
+    assert norms['loss_rpn'].item() == pytest.approx(2**0.5)
+    assert norms['loss_oim'].item() == 0
+
+
 def test_a_frozen_backbone_has_no_norms():
     head = torch.ones(2, requires_grad=True)
     assert gradient_norms(dict(loss=head.sum()), [torch.ones(2)]) == {}
@@ -134,7 +141,7 @@ def test_feature_gap(mode):
     ours = torch.tensor([[3.0, 0.0], [4.0, 0.0]]).reshape(1, 2, 1, 2)
     # One anchor a cell, a person in the second one.
     anchors = [torch.tensor([[[0.0, 0, 16, 16], [16, 0, 32, 16]]])]
-    rpn = SimpleNamespace(anchors=anchors, valid_flags=[torch.ones(1, 2, dtype=torch.bool)])
+    rpn = SimpleNamespace(cls_scores=[torch.zeros(1, 1, 1, 2)], anchors=anchors, valid_flags=[torch.ones(1, 2, dtype=torch.bool)])
     student = SimpleNamespace(features=(ours,), rpn=rpn, boxes=[torch.tensor([[16.0, 0, 32, 16]])])
     gap = term.distance(student, TeacherOutputs((theirs,)))
     assert gap.item() == pytest.approx(12 / 13 if mode == 'hint' else 1)
