@@ -24,13 +24,12 @@ from mmps_kd.models.distillers import load_lut
 from mmps_kd.structures import EvaluationSet, SearchResults
 
 CONFIG = ROOT / 'configs/real/oim_mobilenetv2-c4_real.py'
-COLUMNS = dict(
-    mAP='search mAP',
-    top1='top-1',
-    det_ap='detection AP',
+COLUMNS = dict(mAP='search mAP', top1='top-1', det_ap='detection AP')
+# Of the first seed alone.
+INSIGHT = dict(
     mAP_true_boxes='mAP, true boxes',
-    distance_train='distance, train',
-    distance_test='distance, test',
+    distance_train='disagreement with OMZ, training boxes',
+    distance_test='test boxes',
 )
 ID = dict(at='roi.embedding', table='box', loss=dict(type='IDFeatureLoss', loss_weight=5.0))
 RELATION = dict(
@@ -117,38 +116,50 @@ def main() -> None:
     changes = models(work_dir)
     if unknown := set(args.rows or []) - set(changes):
         raise UserError(f'no row {unknown.pop()}: choose from {", ".join(changes)}')
+    names = [name for name in changes if args.rows is None or name in ('plain', *args.rows)]
+    rows = {name: Row(student, changes[name]) for name in names}
     tests = dict(mAP_true_boxes=['model.test_cfg.true_boxes=True'])
-    rows = {
-        name: Row(student, model, tests)
-        for name, model in changes.items()
-        if args.rows is None or name in ('plain', *args.rows)
-    }
+    tested = {name: Row(student, changes[name], tests) for name in names}
     truth = load_prw_evaluation(data / 'real', cross_camera=True)
     known = truth.ground_truth
     boxes = np.split(np.column_stack([known.boxes, np.ones(len(known.boxes))]), known.num_boxes.cumsum()[:-1])
-    network, frames, names = ReIDNetwork(omz[0], omz[1]), data / 'real/frames', known.image_names.tolist()
-    teacher = two_steps(network, frames, dict(zip(names, boxes, strict=True)), truth)
+    network, frames, images = ReIDNetwork(omz[0], omz[1]), data / 'real/frames', known.image_names.tolist()
+    teacher = two_steps(network, frames, dict(zip(images, boxes, strict=True)), truth)
     ceilings = {
-        'two steps: SSD, then OMZ': score(two_steps(network, frames, detect(detector, frames, names), truth), truth),
+        'two steps: SSD, then OMZ': score(two_steps(network, frames, detect(detector, frames, images), truth), truth),
         'OMZ on true boxes': score(teacher, truth),
     }
-    run_rows(work_dir, rows, args.seeds, args.jobs)
+    run_rows(work_dir, tested, args.seeds[:1], args.jobs)
+    run_rows(work_dir, rows, args.seeds[1:], args.jobs)
     for name in rows:
         for seed in args.seeds:
             add_figures(work_dir, run_dir(work_dir, name, seed), truth, teacher)
     people = {f'person {pid}': f'person {pid}' for pid in np.unique(truth.main.query_pids)}
-    tables = [
-        table_lines(work_dir, list(rows), args.seeds, columns) for columns in (COLUMNS, dict(mAP='mAP', **people))
-    ]
-    for lines, columns in zip(tables, (COLUMNS, dict(mAP='mAP', **people)), strict=True):
-        for name, figures in ceilings.items():
-            cells = [f'{100 * figures[key]:.1f}' if key in figures else '' for key in columns]
-            lines.append(f'| {name} | ' + ' | '.join([*cells, '']) + ' |')
-        tables.append('\n'.join(lines))
+    tables = [table(work_dir, names, args.seeds, columns, ceilings) for columns in (COLUMNS, people | dict(mAP='all'))]
+    tables.append(insight_table(work_dir, names, args.seeds[0]))
     text = '\n\n'.join(tables)
     print(text)
     if args.out is not None:
         args.out.write_text(text + '\n')
+
+
+def table(work_dir: Path, names: list[str], seeds: list[int], columns: dict[str, str], ceilings: dict) -> str:
+    """Means and spread over seeds; below, what has no seeds."""
+    columns = dict(mAP=columns['mAP']) | columns
+    lines = table_lines(work_dir, names, seeds, columns)
+    for name, figures in ceilings.items():
+        lines.append(f'| {name} | ' + ' | '.join([*(f'{100 * figures[key]:.1f}' for key in columns), '']) + ' |')
+    return '\n'.join(lines)
+
+
+def insight_table(work_dir: Path, names: list[str], seed: int) -> str:
+    """What bounds each row, from one seed."""
+    lines = ['| row | ' + ' | '.join(INSIGHT.values()) + ' |', '|' + ' --- |' * (1 + len(INSIGHT))]
+    for name in names:
+        figures = json.loads((run_dir(work_dir, name, seed) / 'figures.json').read_text())
+        mean_ap = f'{100 * figures["mAP_true_boxes"]:.1f}'
+        lines.append(f'| {name} | {mean_ap} | {figures["distance_train"]:.2f} | {figures["distance_test"]:.2f} |')
+    return '\n'.join(lines)
 
 
 def write_student(path: Path, data: Path, options: dict) -> None:
@@ -156,7 +167,7 @@ def write_student(path: Path, data: Path, options: dict) -> None:
     cfg = Config.fromfile(CONFIG)
     root = f'{data / "real"}/'
     weights = str(data / 'weights/mobilenet_v2_imagenet_to_layer5.pth')
-    networks = ('model.backbone', 'model.roi_head.shared_head')
+    networks = ('model.backbone', 'model.roi_head.shared_head', 'model.roi_head.reid_layers')
     places = {f'{loader}_dataloader.dataset.data_root': root for loader in ('train', 'val', 'test')}
     cfg.merge_from_dict({**places, **{f'{network}.init_cfg.checkpoint': weights for network in networks}})
     cfg.merge_from_dict(options)
@@ -231,15 +242,16 @@ def add_figures(work_dir: Path, folder: Path, truth: EvaluationSet, teacher: Sea
     if 'distance_train' in figures:
         return
     figures |= score(load_results(folder / 'results.npz'), truth)
-    own = load_results(folder / 'mAP_true_boxes.npz')
-    order = [own.image_names.tolist().index(name) for name in teacher.image_names]
-    parts = np.split(own.embeddings, own.num_dets.cumsum()[:-1])
-    figures['distance_test'] = disagreement(np.concatenate([parts[image] for image in order]), teacher.embeddings)
-    out = folder / 'train.safetensors'
-    given = ('--source', 'boxes', '--level', 'box', '--out', out)
-    call(folder / 'extract.log', 'tools/extract_lut.py', folder / 'config.py', last_checkpoint(folder), *given)
-    taught = load_lut(work_dir / 'omz_box.safetensors').rows.numpy()
-    figures['distance_train'] = disagreement(load_lut(out).rows.numpy(), taught)
+    if 'mAP_true_boxes' in figures:
+        own = load_results(folder / 'mAP_true_boxes.npz')
+        order = [own.image_names.tolist().index(name) for name in teacher.image_names]
+        parts = np.split(own.embeddings, own.num_dets.cumsum()[:-1])
+        figures['distance_test'] = disagreement(np.concatenate([parts[image] for image in order]), teacher.embeddings)
+        out = folder / 'train.safetensors'
+        given = ('--source', 'boxes', '--level', 'box', '--out', out)
+        call(folder / 'extract.log', 'tools/extract_lut.py', folder / 'config.py', last_checkpoint(folder), *given)
+        taught = load_lut(work_dir / 'omz_box.safetensors').rows.numpy()
+        figures['distance_train'] = disagreement(load_lut(out).rows.numpy(), taught)
     (folder / 'figures.json').write_text(json.dumps(figures))
 
 

@@ -1,5 +1,6 @@
 # A small Detect+OIM for a few hundred photographs with small people: ImageNet's MobileNetV2 up to stride 16. The RPN
-# reads stride 16, RoIs are 16x8 cells of stride 8, and MobileNetV2's next layers are their shared head.
+# reads stride 16, RoIs are 16x8 cells of stride 8. Box head and re-id head have MobileNetV2's next layers each to
+# themselves: in one set of layers the teacher's vectors cost detection.
 # About six minutes on one CPU thread.
 _base_ = [
     '../_base_/models/person-search_r50-caffe-c4.py',
@@ -9,6 +10,7 @@ _base_ = [
 ]
 
 pretrained = dict(type='Pretrained', checkpoint='mobilenet_v2_imagenet_to_layer5.pth')
+last_layers = dict(type='MobileNetV2Layers', first=4, last=5, norm_eval=True, init_cfg=pretrained)
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
     # Stem and first three layers are ImageNet's, and so are the statistics of all batch norms.
@@ -30,7 +32,8 @@ model = dict(
         bbox_roi_extractor=dict(
             out_channels=32, featmap_strides=[8], roi_layer=dict(output_size=(16, 8), sampling_ratio=1)
         ),
-        shared_head=dict(_delete_=True, type='MobileNetV2Layers', first=4, last=5, norm_eval=True, init_cfg=pretrained),
+        shared_head=dict(_delete_=True, **last_layers),
+        reid_layers=last_layers,
         bbox_head=dict(in_channels=96, roi_feat_size=(8, 4)),
         reid_head=dict(
             in_channels=96,

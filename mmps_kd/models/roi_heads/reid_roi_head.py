@@ -12,7 +12,7 @@ from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmdet.structures.bbox import bbox2roi, bbox_overlaps, scale_boxes
-from mmdet.utils import ConfigType, InstanceList
+from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -72,14 +72,23 @@ class ReIDRoIHead(StandardRoIHead):
 
     Args:
         reid_head: Config of the :class:`ReIDHead`.
+        reid_layers: Config of layers between RoI features and re-id head, which then shares no layer behind the RoIs
+            with the box head; None: it reads what the box head reads.
         embed_final_boxes: False: a detection's embedding is that of the box which was regressed, before regression,
             as in the published SeqNet, NAE and OIMNet++.
         **kwargs: As for mmdet's ``StandardRoIHead``.
     """
 
-    def __init__(self, reid_head: ConfigType, embed_final_boxes: bool = True, **kwargs) -> None:
+    def __init__(
+        self,
+        reid_head: ConfigType,
+        embed_final_boxes: bool = True,
+        reid_layers: OptConfigType = None,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.reid_head = MODELS.build(reid_head)
+        self.reid_layers = None if reid_layers is None else MODELS.build(reid_layers)
         self.embed_final_boxes = embed_final_boxes
 
     def loss(self, x: tuple[Tensor], rpn_results_list: InstanceList, batch_data_samples: SampleList) -> dict:
@@ -104,9 +113,13 @@ class ReIDRoIHead(StandardRoIHead):
     ) -> RoIOutputs:
         """Run both heads on the sampled RoIs."""
         detected, _ = self.forward_boxes(x, sampling_results)
-        positive = detected['roi_feats'][positive_rois(sampling_results)]
+        positive = positive_rois(sampling_results)
+        if self.reid_layers is None:
+            feats = detected['roi_feats'][positive]
+        else:
+            feats = self.extract_reid_feats(x, detected['rois'][positive])
         people = assigned_people(sampling_results, batch_data_samples)
-        return RoIOutputs(**detected, embeddings=self.reid_head(positive), **people)
+        return RoIOutputs(**detected, embeddings=self.reid_head(feats), **people)
 
     def forward_boxes(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> tuple[dict, dict]:
         """Run the box head on the sampled RoIs.
@@ -247,6 +260,8 @@ class ReIDRoIHead(StandardRoIHead):
     def extract_reid_feats(self, x: tuple[Tensor], rois: Tensor) -> Tensor:
         """Features (R, C, h, w) of RoIs (R, 5) that the re-id head reads."""
         feats = self.bbox_roi_extractor(x[: self.bbox_roi_extractor.num_inputs], rois)
+        if self.reid_layers is not None:
+            return self.reid_layers(feats)
         return self.shared_head(feats) if self.with_shared_head else feats
 
     def named_losses(self) -> dict[str, nn.Module]:

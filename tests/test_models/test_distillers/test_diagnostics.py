@@ -141,7 +141,9 @@ def test_feature_gap(mode):
     ours = torch.tensor([[3.0, 0.0], [4.0, 0.0]]).reshape(1, 2, 1, 2)
     # One anchor a cell, a person in the second one.
     anchors = [torch.tensor([[[0.0, 0, 16, 16], [16, 0, 32, 16]]])]
-    rpn = SimpleNamespace(cls_scores=[torch.zeros(1, 1, 1, 2)], anchors=anchors, valid_flags=[torch.ones(1, 2, dtype=torch.bool)])
+    rpn = SimpleNamespace(
+        cls_scores=[torch.zeros(1, 1, 1, 2)], anchors=anchors, valid_flags=[torch.ones(1, 2, dtype=torch.bool)]
+    )
     student = SimpleNamespace(features=(ours,), rpn=rpn, boxes=[torch.tensor([[16.0, 0, 32, 16]])])
     gap = term.distance(student, TeacherOutputs((theirs,)))
     assert gap.item() == pytest.approx(12 / 13 if mode == 'hint' else 1)

@@ -40,6 +40,26 @@ def test_positive_rois_carry_the_identity_of_their_person(head, features, make_b
     assert torch.equal(again, out.embeddings)
 
 
+def test_layers_of_the_reid_head_alone(build_model, model_cfg, features, make_batch):
+    layers = dict(type='MobileNetV2Layers', first=4, last=4)  # 32 to 64 channels, half the size
+    model_cfg.roi_head.reid_head.update(in_channels=64, roi_feat_size=(7, 3), with_avg_pool=True)
+    head = build_model(roi_head={**model_cfg.roi_head, 'reid_layers': layers}).roi_head.eval()
+    samples = make_batch([(BOXES, [3, -1])])['data_samples']
+    maps = (features[0][:1],)
+    sampled = head.sample(proposals([[61, 21, 91, 93], [0, 0, 9, 9]]), samples)
+    out = head.forward_train(maps, sampled, samples)
+
+    (again,) = head.embed(maps, [sampled[0].pos_priors])
+    torch.testing.assert_close(out.embeddings, again)
+    losses = head.loss_by_outputs(out)
+    (losses['loss_cls'] + losses['loss_bbox']).backward(retain_graph=True)
+    assert all(parameter.grad is None for parameter in head.reid_layers.parameters())
+    before = [parameter.grad.clone() for parameter in head.bbox_head.parameters()]
+    losses['loss_oim'].backward()
+    assert all(parameter.grad is not None for parameter in head.reid_layers.parameters())
+    assert all(torch.equal(*pair) for pair in zip(before, (p.grad for p in head.bbox_head.parameters()), strict=True))
+
+
 def test_losses_of_images_without_people_are_finite(head, features, make_batch):
     samples = make_batch([([], []), ([], [])])['data_samples']
     losses = head.loss(features, proposals([[0, 0, 9, 9]], [[5, 5, 30, 60]]), samples)
