@@ -31,7 +31,7 @@ INSIGHT = dict(
     distance_train='disagreement with OMZ, training boxes',
     distance_test='test boxes',
 )
-ID = dict(at='roi.embedding', table='box', loss=dict(type='IDFeatureLoss', loss_weight=5.0))
+ID = dict(at='roi.embedding', table='box', loss=dict(type='IDFeatureLoss', loss_weight=10.0))
 RELATION = dict(
     at='roi.embedding',
     name='relation',
@@ -65,11 +65,9 @@ def models(work_dir: Path) -> dict[str, dict]:
         'identity LUT, OMZ': taught(**table('omz')),
         'identity LUT, OSNet': taught(**table('osnet', projection=dict(type='pca'))),  # 512 dimensions
         'box vectors': taught(ID),
-        'box vectors, weighed by IoU': taught({**ID, 'weigh_by_iou': True}),
         'box vectors, no labels': {**taught(ID), **NO_LABELS},
+        'box vectors, no labels, weighed by IoU': {**taught({**ID, 'weigh_by_iou': True}), **NO_LABELS},
         'relation, no labels': {**taught(RELATION), **NO_LABELS},
-        'box vectors + relation, no labels': {**taught(ID, RELATION), **NO_LABELS},
-        'box vectors + identity LUT': taught(ID, **table('omz')),
         'detections': taught(*BOXES, **detections),
         'box vectors + relation + detections': taught(ID, RELATION, *BOXES, **detections),
     }

@@ -1,7 +1,7 @@
 # A small Detect+OIM for a few hundred photographs with small people: ImageNet's MobileNetV2 up to stride 16. The RPN
 # reads stride 16, RoIs are 16x8 cells of stride 8. Box head and re-id head have MobileNetV2's next layers each to
 # themselves: in one set of layers the teacher's vectors cost detection.
-# About six minutes on one CPU thread.
+# About four minutes on one CPU thread.
 _base_ = [
     '../_base_/models/person-search_r50-caffe-c4.py',
     '../_base_/datasets/prw.py',
@@ -67,13 +67,13 @@ train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(data_root=data
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline, cross_camera=True))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=8, val_interval=8)
+train_cfg = dict(max_epochs=6, val_interval=6)
 optim_wrapper = dict(
     type='BFloat16OptimWrapper', optimizer=dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.01)
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=8, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=6, convert_to_iter_based=True),
 ]
 custom_hooks = [*_base_.custom_hooks, dict(type='ChannelsLastHook')]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))

@@ -24,12 +24,14 @@ class TrainOutputs:
     Attributes:
         features: Feature maps that RPN and RoI head read, each (B, C, H, W).
         boxes: People of each image, (G_b, 4) x1, y1, x2, y2 in network input pixels.
+        image_sizes: Height and width of each image in network input pixels; what lies beyond is padding.
         rpn: The RPN's answer and the anchors that were sampled.
         roi: The RoI head's answer on the RoIs that were sampled.
     """
 
     features: tuple[Tensor, ...]
     boxes: list[Tensor]
+    image_sizes: list[tuple[int, int]]
     rpn: RPNOutputs
     roi: RoIOutputs
 
@@ -110,7 +112,8 @@ class PersonSearchRCNN(FasterRCNN):
         rpn = self.rpn_head.forward_train(x, batch_data_samples)
         sampled = self.sample_rois(rpn.cls_scores, rpn.bbox_preds, batch_data_samples)
         boxes = [sample.gt_instances.bboxes for sample in batch_data_samples]
-        return TrainOutputs(x, boxes, rpn, self.roi_head.forward_train(x, sampled, batch_data_samples))
+        sizes = [sample.img_shape for sample in batch_data_samples]
+        return TrainOutputs(x, boxes, sizes, rpn, self.roi_head.forward_train(x, sampled, batch_data_samples))
 
     def sample_rois(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor], batch_data_samples: SampleList

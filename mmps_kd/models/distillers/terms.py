@@ -67,7 +67,7 @@ def conv3x3_relu(student_channels: int, teacher_channels: int) -> nn.Module:
 
 
 ADAPTERS = {'conv1x1': conv1x1, 'conv3x3_relu': conv3x3_relu, 'none': lambda student, teacher: nn.Identity()}
-MASKS = ('fine_grained',)
+MASKS = ('fine_grained', 'boxes')
 
 
 class FeatureTerm(nn.Module):
@@ -82,7 +82,8 @@ class FeatureTerm(nn.Module):
         student: The student's feature map.
         teacher: The teacher's.
         adapter: Key of :data:`ADAPTERS`.
-        mask: ``fine_grained``: (B, H, W) bool, the cells near people, see :func:`fine_grained_mask`; None: no mask.
+        mask: ``fine_grained``: (B, H, W) bool, the cells near people, see :func:`fine_grained_mask`; ``boxes``:
+            (B, 2, H, W) float, weights of the cells in boxes and of the others, see :func:`box_weights`; None: no mask.
 
     Raises:
         UserError: If adapter or mask does not exist, or the loss cannot be called so.
@@ -100,7 +101,7 @@ class FeatureTerm(nn.Module):
         check_choice('adapter', adapter, ADAPTERS)
         if mask is not None:
             check_choice('mask', mask, MASKS)
-        self.level, self.teacher_level, self.mask = student.index, teacher.index, mask
+        self.level, self.teacher_level, self.mask, self.stride = student.index, teacher.index, mask, student.stride
         self.summary = f'{adapter} {student.channels}->{teacher.channels}{f", {mask} mask" if mask else ""}'
         with torch.random.fork_rng(devices=[]):
             self.loss = MODELS.build(loss)
@@ -110,7 +111,9 @@ class FeatureTerm(nn.Module):
     @torch.no_grad()
     def _try(self, student: Tensor, teacher: Tensor) -> None:
         """Call a copy of the loss, so that what does not fit is found before training."""
-        masks = () if self.mask is None else (torch.ones(1, *student.shape[2:], dtype=torch.bool),)
+        size = student.shape[2:]
+        masks = dict(fine_grained=torch.ones(1, *size, dtype=torch.bool), boxes=torch.full((1, 2, *size), 1 / 64))
+        masks = () if self.mask is None else (masks[self.mask],)
         try:
             value = copy.deepcopy(self.loss).eval()(self.adapter(student), teacher, *masks)
         except UserError:
@@ -134,6 +137,8 @@ class FeatureTerm(nn.Module):
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """||A(S) - T|| / ||T|| over the cells that count."""
         (adapted, target), mask = self._maps(student, teacher), self._mask(student)
+        if mask is not None and self.mask == 'boxes':
+            mask = mask.sum(dim=1) > 0
         cells = 1 if mask is None else mask[:, None]
         return ((adapted - target) * cells).norm() / (target * cells).norm()
 
@@ -146,6 +151,10 @@ class FeatureTerm(nn.Module):
     def _mask(self, student: TrainOutputs) -> Tensor | None:
         if self.mask is None:
             return None
+        if self.mask == 'boxes':
+            size = student.features[self.level].shape[-2:]
+            images = zip(student.boxes, student.image_sizes, strict=True)
+            return torch.stack([box_weights(boxes, image_size, size, self.stride) for boxes, image_size in images])
         size = student.features[self.level].shape[-2:]
         levels = [scores.shape[-2:] for scores in student.rpn.cls_scores]
         if size not in levels:
@@ -156,6 +165,32 @@ class FeatureTerm(nn.Module):
         masks = torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])
         # Anchors in the padding beside a person at the image's edge fit as well; there is nothing to imitate.
         return masks & student.rpn.valid_flags[self.level].unflatten(1, (*size, num_anchors)).any(dim=3)
+
+
+def box_weights(boxes: Tensor, image_size: tuple[int, int], size: tuple[int, int], stride: int) -> Tensor:
+    """Weights of a map's cells in people's boxes and outside of them (Yang et al., CVPR 2022).
+
+    A box takes the cells that it touches, each with weight 1 over their number; a cell in several boxes has that of the
+    smallest. All other cells of the image share the weight 1; cells of padding have none.
+
+    Args:
+        boxes: (G, 4) x1, y1, x2, y2 in network input pixels; G may be 0.
+        image_size: Height and width of the image without padding, in network input pixels.
+        size: Height H and width W of the map.
+        stride: Of the map, in pixels.
+
+    Returns:
+        (2, H, W): in boxes, outside.
+    """
+    rows, columns = (torch.arange(n, device=boxes.device) * stride for n in size)
+    inside = (rows < image_size[0])[:, None] & (columns < image_size[1])
+    x1, y1, x2, y2 = boxes[:, :, None].unbind(dim=1)
+    touched = ((rows + stride > y1) & (rows < y2))[:, :, None] & ((columns + stride > x1) & (columns < x2))[:, None]
+    touched &= inside
+    weights = touched / touched.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    people = torch.cat([weights, weights.new_zeros(1, *size)]).amax(dim=0)
+    others = (inside & (people == 0)).float()
+    return torch.stack([people, others / others.sum().clamp(min=1)])
 
 
 def fine_grained_mask(

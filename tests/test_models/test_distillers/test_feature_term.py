@@ -10,7 +10,7 @@ from torch import nn
 
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers.teacher import FeatureLevel
-from mmps_kd.models.distillers.terms import ADAPTERS, FeatureTerm, TeacherOutputs
+from mmps_kd.models.distillers.terms import ADAPTERS, FeatureTerm, TeacherOutputs, box_weights
 
 OURS, THEIRS = FeatureLevel('backbone.0', 3, 16), FeatureLevel('neck.1', 5, 16)
 
@@ -125,10 +125,33 @@ def test_building_draws_nothing_from_the_random_stream():
             dict(adapter='mlp'),
             "adapter='mlp' does not exist: choose one of conv1x1, conv3x3_relu, none",
         ),
-        (dict(type='PlainDistance'), dict(mask='near'), "mask='near' does not exist: choose one of fine_grained"),
+        (
+            dict(type='PlainDistance'),
+            dict(mask='near'),
+            'choose one of fine_grained, boxes',
+        ),
         (dict(type='FeatureImitationLoss', mode='fine_grained'), {}, "add mask='fine_grained' beside the loss"),
     ],
 )
 def test_what_does_not_fit_is_found_when_built(loss, more, message):
     with pytest.raises(UserError, match=message):
         term(loss, **more)
+
+
+def test_weights_of_cells_in_boxes():
+    # 4x3 cells of 16 pixels, the last column padding. One box of 2x2 cells, one of a single cell inside it.
+    boxes = torch.tensor([[1.0, 1, 31, 31], [17, 17, 20, 20]])
+    people, others = box_weights(boxes, (48, 48), (3, 4), 16)
+    assert people.tolist() == [[0.25, 0.25, 0, 0], [0.25, 1, 0, 0], [0, 0, 0, 0]]
+    assert others[:, 3].tolist() == [0, 0, 0]
+    assert others[2].tolist() == pytest.approx([0.2, 0.2, 0.2, 0])
+    assert others.sum().item() == pytest.approx(1)
+
+
+def test_weights_without_people_and_of_a_box_in_the_padding():
+    people, others = box_weights(torch.zeros(0, 4), (32, 32), (2, 2), 16)
+    assert not people.any()
+    assert others.tolist() == [[0.25, 0.25], [0.25, 0.25]]
+    people, others = box_weights(torch.tensor([[33.0, 0, 40, 8]]), (32, 32), (2, 3), 16)
+    assert not people.any()
+    assert others.sum().item() == pytest.approx(1)
