@@ -52,8 +52,9 @@ train_pipeline = [
     dict(type='LoadScene'),
     dict(type='LoadPersonSearchAnnotations'),
     dict(type='RandomResize', scale=[(320, 240), (640, 480)], keep_ratio=True),
+    # No PhotoMetricDistortion: it swaps colour channels, and colours are what people are told apart by.
+    dict(type='YOLOXHSVRandomAug'),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
     dict(type='PackPersonSearchInputs'),
 ]
 test_pipeline = [
