@@ -13,6 +13,7 @@ from ..distillers.check_teacher import check_teacher
 from ..distillers.detection_file import DetectionFile
 from ..distillers.diagnostics import Diagnostics, gradient_norms
 from ..distillers.lut import BoxLUT
+from ..distillers.share_weights import ShareWeights, parse_share
 from ..distillers.teacher import DetectorTeacher, FeatureLevel
 from ..distillers.terms import (
     HEAD_TERMS,
@@ -49,7 +50,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
             ``hard_weight`` multiplies the weight of the student's own loss at a head. At ``roi.embedding``, ``table``
             is ``'identity'`` (``lut``, the default) or ``'box'`` (``box_lut``), and ``weigh_by_iou=True`` weighs a RoI
-            by its overlap with the true box. At a feature map, ``adapter`` and ``mask`` are those of
+            by its overlap with the true box. A loss's ``loss_weight`` may be ``'share:0.1'``, see
+            :class:`ShareWeights`. At a feature map, ``adapter`` and ``mask`` are those of
             :class:`FeatureTerm`, and the loss may be any ``forward(student, teacher)``.
         lut: Config of a :class:`LUTDistiller`; None for plain OIM.
         box_lut: ``dict(lut_file=...)`` of a :class:`BoxLUT`; None if no loss needs it.
@@ -91,6 +93,10 @@ class PersonSearchDistiller(PersonSearchRCNN):
                 raise UserError(f'distillation: two losses are called {name}: give each a name of its own')
         asked = [at for at in self.locations if at != 'roi.embedding']
         levels = check_teacher(self, self.teacher, asked) if asked else {}
+        named = zip(self.names, distillation, strict=True)
+        shares = {f'distill/loss_{name}': parse_share(cfg['loss'].get('loss_weight', 1.0)) for name, cfg in named}
+        shares = {name: share for name, share in shares.items() if share is not None}
+        self.share_weights = ShareWeights(shares) if shares else None
         self.distillation = nn.ModuleList(self._build_term(cfg, levels) for cfg in distillation)
         for cfg in distillation:
             if 'hard_weight' in cfg:
@@ -98,7 +104,9 @@ class PersonSearchDistiller(PersonSearchRCNN):
         self.diagnostics: Diagnostics | None = None
 
     def _build_term(self, cfg: dict, levels: dict[str, tuple[FeatureLevel, FeatureLevel]]) -> nn.Module:
-        at, loss = cfg['at'], cfg['loss']
+        at, loss = cfg['at'], dict(cfg['loss'])
+        if isinstance(loss.get('loss_weight'), str):
+            loss['loss_weight'] = 1.0
         if at == 'roi.embedding':
             table = cfg.get('table', 'identity')
             check_choice('table', table, ['identity', 'box'])
@@ -133,6 +141,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
         teacher_outputs = self.forward_teacher(batch_inputs, outputs, batch_data_samples)
         for name, term in zip(self.names, self.distillation, strict=True):
             losses[f'distill/loss_{name}'] = term(outputs, teacher_outputs)
+        if self.share_weights is not None:
+            losses = self.share_weights(losses, outputs.features)
         if self.diagnostics is not None:
             scale = self.diagnostics.loss_scale
             self.diagnostics.grad_norms = gradient_norms(losses, outputs.features, scale)
@@ -191,7 +201,11 @@ class PersonSearchDistiller(PersonSearchRCNN):
         """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
         own = [f'{loss.loss_weight:g} * {name}' for name, loss in self.named_losses().items()]
         pairs = zip(self.names, self.distillation, strict=True)
-        return ' + '.join([*own, *(f'{loss_weight(term.loss):g} * {name}: {describe(term)}' for name, term in pairs)])
+        weights = {name: f'{loss_weight(term.loss):g}' for name, term in pairs}
+        if self.share_weights is not None:
+            weights |= {name.removeprefix('distill/loss_'): share for name, share in self.share_weights.described()}
+        pairs = zip(self.names, self.distillation, strict=True)
+        return ' + '.join([*own, *(f'{weights[name]} * {name}: {describe(term)}' for name, term in pairs)])
 
 
 def loss_weight(loss: nn.Module) -> float:
@@ -201,5 +215,5 @@ def loss_weight(loss: nn.Module) -> float:
 
 def describe(term: nn.Module) -> str:
     """A term's loss on one line, with the adaptation layer and mask of a feature map."""
-    loss = ' '.join(repr(term.loss).split())
+    loss = f'{type(term.loss).__name__}({term.loss.extra_repr()})'
     return f'{loss} after {term.summary}' if isinstance(term, FeatureTerm) else loss

@@ -106,7 +106,8 @@ class QEEPS(PersonSearchRCNN):
         people, targets = roi.embeddings[: len(pair)], roi.embeddings[len(pair) :][pair]
         qsim_logits = None if self.qsim_net is None else self.qsim_net(people, targets)
         boxes = [sample.gt_instances.bboxes for sample in samples]
-        return PairOutputs(x, boxes, rpn, roi, qrpn, qsim_logits, roi.pids[: len(pair)] == pids[pair])
+        sizes = [sample.img_shape for sample in samples]
+        return PairOutputs(x, boxes, sizes, rpn, roi, qrpn, qsim_logits, roi.pids[: len(pair)] == pids[pair])
 
     def _propose_train(
         self, x: tuple[Tensor], rpn: RPNOutputs, vectors: Tensor, samples: SampleList, pids: Tensor
@@ -126,7 +127,7 @@ class QEEPS(PersonSearchRCNN):
         shown += [(query, other_people(query)) for query in samples['query']]
         rois = torch.cat([queries, bbox2roi([others.bboxes for _, others in shown[len(queries) :]])])
         others_feats = self.roi_head.extract_reid_feats(x_query, rois)
-        feats = torch.cat([detected['roi_feats'][positive_rois(sampled)], others_feats])
+        feats = torch.cat([self.roi_head.positive_reid_feats(x, detected, sampled), others_feats])
         crops = crop_ids(shown)
         return RoIOutputs(
             **detected,

@@ -27,6 +27,7 @@ class FGDLoss(nn.Module):
         gamma: Weight of the attention.
         global_weight: :math:`\lambda`.
         temperature: :math:`\tau` > 0.
+        loss_weight: Factor of the sum.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class FGDLoss(nn.Module):
         gamma: float = 5e-5,
         global_weight: float = 5e-7,
         temperature: float = 0.5,
+        loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.gamma, self.global_weight = alpha, beta, gamma, global_weight
-        self.temperature = temperature
+        self.temperature, self.loss_weight = temperature, loss_weight
         self.student_context, self.teacher_context = GlobalContext(channels), GlobalContext(channels)
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -64,7 +66,8 @@ class FGDLoss(nn.Module):
         attention = (cells - own_cells).abs().sum() + (channels - own_channels).abs().sum()
         relation = self.teacher_context(teacher, inside) - self.student_context(student, inside)
         relation = (relation.square() * inside[:, None]).sum()
-        return (focal + self.gamma * attention + self.global_weight * relation) / len(student)
+        total = focal + self.gamma * attention + self.global_weight * relation
+        return self.loss_weight * total / len(student)
 
     def _attention(self, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Attention over cells (B, H, W), 0 in padding, and over channels (B, C)."""

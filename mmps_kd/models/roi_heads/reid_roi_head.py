@@ -113,13 +113,16 @@ class ReIDRoIHead(StandardRoIHead):
     ) -> RoIOutputs:
         """Run both heads on the sampled RoIs."""
         detected, _ = self.forward_boxes(x, sampling_results)
-        positive = positive_rois(sampling_results)
-        if self.reid_layers is None:
-            feats = detected['roi_feats'][positive]
-        else:
-            feats = self.extract_reid_feats(x, detected['rois'][positive])
+        feats = self.positive_reid_feats(x, detected, sampling_results)
         people = assigned_people(sampling_results, batch_data_samples)
         return RoIOutputs(**detected, embeddings=self.reid_head(feats), **people)
+
+    def positive_reid_feats(self, x: tuple[Tensor], detected: dict, sampling_results: list[SamplingResult]) -> Tensor:
+        """Features (P, C, h, w) of the positive RoIs that the re-id head reads; ``detected`` is the box head's answer."""
+        positive = positive_rois(sampling_results)
+        if self.reid_layers is None:
+            return detected['roi_feats'][positive]
+        return self.extract_reid_feats(x, detected['rois'][positive])
 
     def forward_boxes(self, x: tuple[Tensor], sampling_results: list[SamplingResult]) -> tuple[dict, dict]:
         """Run the box head on the sampled RoIs.

@@ -1,0 +1,100 @@
+"""Loss weights from shares of the gradient, so that they need no search."""
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from mmps_kd.errors import UserError
+
+from .diagnostics import gradient_norms
+
+INTERVAL = 50
+MOMENTUM = 0.9
+# Small gradients in fp16 need a scale on their way back; it is taken out again.
+SCALE = 1024.0
+
+
+def parse_share(loss_weight: float | str) -> float | None:
+    """The share that ``loss_weight='share:0.1'`` asks for; None of a plain weight.
+
+    Raises:
+        UserError: If it is no number above 0 and below 1.
+    """
+    if not isinstance(loss_weight, str):
+        return None
+    kind, _, number = loss_weight.partition(':')
+    try:
+        share = float(number)
+    except ValueError:
+        share = 0
+    if kind != 'share' or not 0 < share < 1:
+        raise UserError(f"loss_weight='{loss_weight}': write a number, or 'share:' and a number above 0 and below 1")
+    return share
+
+
+class ShareWeights(nn.Module):
+    r"""Scales losses so that each has a given share of the gradients on the shared feature maps.
+
+    With :math:`g_k` the L2 norm of the gradient of loss k before scaling and :math:`G` the sum of the norms of all
+    losses without a share, loss k is multiplied by :math:`w_k = \frac{s_k}{1 - \sum_j s_j} \cdot \frac{G}{g_k}`: then
+    :math:`w_k g_k` is the share :math:`s_k` of the sum over all losses. The norms are measured in the first training
+    step and in each 50th after it, averaged over ranks, and :math:`w_k` is a running mean with momentum 0.9. A loss
+    without a gradient in a measurement keeps its weight, which is 0 before the first.
+
+    Weights and the number of steps are in the checkpoint.
+
+    Args:
+        shares: Share by name of the loss, above 0.
+
+    Raises:
+        UserError: If the shares leave nothing for the student's own losses.
+    """
+
+    weights: Tensor
+
+    def __init__(self, shares: dict[str, float]) -> None:
+        super().__init__()
+        if sum(shares.values()) >= 1:
+            total = sum(shares.values())
+            raise UserError(f'the shares of {", ".join(shares)} are {total:g} together: keep them below 1')
+        self.shares, self.names, self.steps = shares, list(shares), 0
+        self.factors = [share / (1 - sum(shares.values())) for share in shares.values()]
+        self.register_buffer('weights', torch.zeros(len(shares)))
+
+    def forward(self, losses: dict[str, Tensor | list[Tensor]], features: tuple[Tensor, ...]) -> dict:
+        """The losses, those with a share scaled.
+
+        Args:
+            losses: A model's losses by name.
+            features: Maps (B, C, H, W) that the losses were computed from.
+        """
+        if self.steps % INTERVAL == 0:
+            self._measure(losses, features)
+        self.steps += 1
+        return losses | {name: weight * losses[name] for name, weight in zip(self.names, self.weights, strict=True)}
+
+    def described(self) -> list[tuple[str, str]]:
+        """Name of each loss and its share, for the printed objective."""
+        return [(name, f'share {share:g}') for name, share in self.shares.items()]
+
+    @torch.no_grad()
+    def _measure(self, losses: dict, features: tuple[Tensor, ...]) -> None:
+        with torch.enable_grad():
+            norms = gradient_norms(losses, features, SCALE)
+        if not norms:
+            raise UserError("loss_weight='share:...' needs feature maps with a gradient, and these are all frozen")
+        own = torch.stack([norms[name] for name in self.names])
+        others = torch.stack([norm for name, norm in norms.items() if name not in self.names]).sum()
+        measured = torch.cat([own, others[None]])
+        all_reduce(measured, op='mean')
+        found = self.weights.new_tensor(self.factors) * measured[-1] / measured[:-1]
+        mean = torch.where(self.weights > 0, MOMENTUM * self.weights + (1 - MOMENTUM) * found, found)
+        self.weights.copy_(torch.where(found.isfinite(), mean, self.weights))
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + 'steps'] = torch.tensor(self.steps)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        self.steps = int(state_dict.pop(prefix + 'steps', self.steps))
+        super()._load_from_state_dict(state_dict, prefix, *args)

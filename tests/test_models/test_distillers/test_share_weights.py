@@ -1,0 +1,105 @@
+"""Loss weights from shares of the gradient: by hand, in a training step, resumed, and alike on all ranks."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmps_kd.errors import UserError
+from mmps_kd.models.distillers import ShareWeights
+from mmps_kd.models.distillers.diagnostics import gradient_norms
+from mmps_kd.models.distillers.share_weights import INTERVAL, parse_share
+
+PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [0])]
+
+
+def losses_of(factor=5.0):
+    x = torch.ones(1, 1, 2, 2, requires_grad=True)
+    return dict(loss_own=3 * x.sum(), acc=x.sum(), loss_hint=factor * x.sum()), (x,)  # norms 6 and 2 * factor
+
+
+def test_by_hand():
+    weights = ShareWeights(dict(loss_hint=0.25))
+    losses, features = losses_of()
+    scaled = weights(losses, features)
+    assert weights.weights.tolist() == pytest.approx([1 / 3 * 6 / 10])
+    norms = gradient_norms(scaled, features)
+    assert norms['loss_hint'] / sum(norms.values()) == pytest.approx(0.25)
+    assert scaled['loss_own'] is losses['loss_own']
+    assert scaled['acc'] is losses['acc']
+
+
+def test_two_shares():
+    losses, features = losses_of()
+    losses['loss_cls'] = 0.5 * features[0].sum()
+    norms = gradient_norms(ShareWeights(dict(loss_hint=0.5, loss_cls=0.2))(losses, features), features)
+    total = sum(norms.values()).item()
+    assert {name: norm.item() / total for name, norm in norms.items()} == pytest.approx(
+        dict(loss_own=0.3, loss_hint=0.5, loss_cls=0.2)
+    )
+
+
+def test_measured_again_after_an_interval_and_averaged():
+    weights = ShareWeights(dict(loss_hint=0.5))
+    for _ in range(INTERVAL):
+        weights(*losses_of())
+    assert weights.weights.item() == pytest.approx(6 / 10)
+    weights(*losses_of(factor=10.0))
+    assert weights.weights.item() == pytest.approx(0.9 * 6 / 10 + 0.1 * 6 / 20)
+
+
+def test_a_loss_without_gradient_keeps_its_weight():
+    weights = ShareWeights(dict(loss_hint=0.5))
+    assert weights(*losses_of(factor=0.0))['loss_hint'].item() == 0
+    weights.steps = 0
+    weights(*losses_of())
+    weights.steps = 0
+    weights(*losses_of(factor=0.0))
+    assert weights.weights.item() == pytest.approx(6 / 10)
+
+
+def test_it_goes_on_from_a_checkpoint():
+    weights = ShareWeights(dict(loss_hint=0.5))
+    for _ in range(INTERVAL - 1):
+        weights(*losses_of())
+    resumed = ShareWeights(dict(loss_hint=0.5))
+    resumed.load_state_dict(copy.deepcopy(weights.state_dict()))
+    for each in (weights, resumed):
+        each(*losses_of())
+        each(*losses_of(factor=10.0))
+    assert resumed.weights.item() == weights.weights.item() == pytest.approx(0.9 * 6 / 10 + 0.1 * 6 / 20)
+
+
+@pytest.mark.parametrize('value', ['share:0', 'share:1', 'share:', 'part:0.1', '0.1', 'share:much'])
+def test_what_is_no_share(value):
+    with pytest.raises(UserError, match=r"write a number, or 'share:' and a number above 0 and below 1"):
+        parse_share(value)
+
+
+def test_shares_leave_something_to_the_student():
+    with pytest.raises(UserError, match='the shares of a, b are 1.2 together'):
+        ShareWeights(dict(a=0.6, b=0.6))
+
+
+def test_frozen_maps_have_no_shares():
+    with pytest.raises(UserError, match='all frozen'):
+        ShareWeights(dict(loss_hint=0.5))(dict(loss_hint=torch.ones(())), (torch.ones(1, 1, 2, 2),))
+
+
+def test_in_a_training_step(build_model, model_cfg, make_batch, tmp_path):
+    Config(dict(model=model_cfg)).dump(tmp_path / 'teacher.py')
+    torch.save(dict(state_dict=build_model(seed=7).state_dict(), meta={}), tmp_path / 'teacher.pth')
+    teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
+    terms = [
+        dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', loss_weight='share:0.3')),
+        dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss', loss_weight=2.0)),
+    ]
+    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+    batch = model.data_preprocessor(make_batch(PEOPLE), training=True)
+    outputs = []
+    extract, model.extract_feat = model.extract_feat, lambda *args: outputs.append(extract(*args)) or outputs[-1]
+    norms = gradient_norms(model(**batch, mode='loss'), outputs[0])
+    assert (norms['distill/loss_backbone.0'] / sum(norms.values())).item() == pytest.approx(0.3, rel=1e-4)
+    assert 'share 0.3 * backbone.0: FeatureImitationLoss(hint, l2)' in model.objective()
+    assert '2 * rpn.cls' in model.objective()
