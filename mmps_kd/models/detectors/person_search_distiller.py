@@ -20,11 +20,13 @@ from ..distillers.terms import (
     EmbeddingTerm,
     FeatureTerm,
     HeadOutputs,
+    TeacherEmbeddingTerm,
     TeacherOutputs,
     by_anchor,
     cosine_distance,
     outputs_of_boxes,
 )
+from ..roi_heads import ReIDRoIHead
 from .person_search_rcnn import PersonSearchRCNN, TrainOutputs
 
 
@@ -49,7 +51,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against a
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
             ``hard_weight`` multiplies the weight of the student's own loss at a head. At ``roi.embedding``, ``table``
-            is ``'identity'`` (``lut``, the default) or ``'box'`` (``box_lut``), and ``weigh_by_iou=True`` weighs a RoI
+            is ``'identity'`` (``lut``, the default), ``'box'`` (``box_lut``) or ``'teacher'``, a teacher that is a
+            person-search model and embeds the student's RoIs; with ``'box'``, ``weigh_by_iou=True`` weighs a RoI
             by its overlap with the true box. A loss's ``loss_weight`` may be ``'share:0.1'``, see
             :class:`ShareWeights`. At a feature map, ``adapter`` and ``mask`` are those of
             :class:`FeatureTerm`, and the loss may be any ``forward(student, teacher)``.
@@ -84,9 +87,9 @@ class PersonSearchDistiller(PersonSearchRCNN):
         self.lut_distiller = None if lut is None else MODELS.build(lut)
         if self.lut_distiller is not None:
             self.lut_distiller.attach(self.roi_head.reid_head.loss_oim)
-        dim = self.roi_head.reid_head.loss_oim.lut.shape[1]
-        self.box_lut = None if box_lut is None else BoxLUT(dim=dim, **box_lut)
+        self.box_lut = None if box_lut is None else BoxLUT(dim=self._embedding_size(), **box_lut)
         self.locations = [cfg['at'] for cfg in distillation]
+        self.asks_embeddings = any(cfg.get('table') == 'teacher' for cfg in distillation)
         self.names = [cfg.get('name', cfg['at']) for cfg in distillation]
         for name in self.names:
             if self.names.count(name) > 1:
@@ -109,7 +112,9 @@ class PersonSearchDistiller(PersonSearchRCNN):
             loss['loss_weight'] = 1.0
         if at == 'roi.embedding':
             table = cfg.get('table', 'identity')
-            check_choice('table', table, ['identity', 'box'])
+            check_choice('table', table, ['identity', 'box', 'teacher'])
+            if table == 'teacher':
+                return TeacherEmbeddingTerm(loss, (self._embedding_size(), self._teacher_embedding_size()))
             source, key = (self.box_lut, 'box_lut') if table == 'box' else (self.lut_distiller, 'lut')
             if source is None:
                 raise UserError(f"distillation at 'roi.embedding' compares with a table: configure {key}")
@@ -119,6 +124,19 @@ class PersonSearchDistiller(PersonSearchRCNN):
             return HEAD_TERMS[at](loss)
         more = {key: cfg[key] for key in ('adapter', 'mask') if key in cfg}
         return FeatureTerm(loss, *levels[at], **more)
+
+    def _embedding_size(self) -> int:
+        return self.roi_head.reid_head.loss_oim.lut.shape[1]
+
+    def _teacher_embedding_size(self) -> int:
+        """Size of the teacher's embeddings, which only a person-search model has."""
+        head = getattr(getattr(self.teacher, 'model', None), 'roi_head', None)
+        if not isinstance(head, ReIDRoIHead):
+            raise UserError(
+                "distillation at 'roi.embedding' with table='teacher' needs a teacher that is a person-search model, "
+                f'and there is {"none" if self.teacher is None else self.teacher.config}'
+            )
+        return head.reid_head.loss_oim.lut.shape[1]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Take the names that adaptation layers had while they were part of their loss, too."""
@@ -164,11 +182,11 @@ class PersonSearchDistiller(PersonSearchRCNN):
     ) -> TeacherOutputs | None:
         """Run those parts of the teacher that a configured loss needs."""
         asked = {at.split('.')[0] for at in self.locations if at != 'roi.embedding'}
-        if not asked:
+        if not asked and not self.asks_embeddings:
             return None
         outputs, rpn, roi = TeacherOutputs(), self.rpn_head, self.roi_head.bbox_head
         by_boxes = self.teacher.answers == 'boxes'
-        if not by_boxes or asked - {'rpn', 'roi'}:
+        if not by_boxes or asked - {'rpn', 'roi'} or self.asks_embeddings:
             outputs.features = x = self.teacher.extract_feat(batch_inputs, batch_data_samples)
         if by_boxes and asked & {'rpn', 'roi'}:
             people = self.teacher.detect_people(batch_inputs, batch_data_samples)
@@ -183,6 +201,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
             outputs.roi = outputs_of_boxes(rois, people, roi.bbox_coder, num_logits=2)
         elif 'roi' in asked:
             outputs.roi = HeadOutputs(*self.teacher.forward_rois(x, student.roi.rois))
+        if self.asks_embeddings:
+            outputs.embeddings = self.teacher.embed(x, student.roi.reid_rois)
         return outputs
 
     def teachers(self) -> dict[str, dict[str, str] | None]:

@@ -135,6 +135,7 @@ class QEEPS(PersonSearchRCNN):
             pids=torch.cat([people['pids'], *(instances.pids for _, instances in shown)]),
             crops=None if crops is None or people['crops'] is None else torch.cat([people['crops'], crops]),
             overlaps=torch.cat([people['overlaps'], people['overlaps'].new_ones(len(others_feats))]),
+            reid_rois=people['reid_rois'],
         )
 
     def _query_vectors(self, x: tuple[Tensor], rois: Tensor) -> Tensor:

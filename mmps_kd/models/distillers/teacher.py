@@ -129,6 +129,12 @@ class DetectorTeacher:
             deltas = deltas[:, 4 * person : 4 * person + 4]
         return torch.stack([logits[:, person], rest], dim=1), deltas
 
+    @torch.no_grad()
+    def embed(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        """(R, D) unit vectors of RoIs (R, 5), of a teacher that is a person-search model itself."""
+        head = self.model.roi_head
+        return head.reid_head(head.extract_reid_feats(x, rois))
+
     def _predict(self, inputs: Tensor, samples: SampleList, rescale: bool) -> list[DetDataSample]:
         copies = [sample.new() for sample in samples]
         results = self.model.predict(self._own_inputs(inputs, copies), copies, rescale=rescale)

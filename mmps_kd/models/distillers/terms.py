@@ -44,11 +44,13 @@ class TeacherOutputs:
         features: Feature maps, each (B, C, H, W).
         rpn: On the anchors, image by image in mmdet's order.
         roi: On the RoIs that the student sampled.
+        embeddings: (P, D), unit length, of the RoIs that the student embedded.
     """
 
     features: tuple[Tensor, ...] | None = None
     rpn: HeadOutputs | None = None
     roi: HeadOutputs | None = None
+    embeddings: Tensor | None = None
 
 
 def conv1x1(student_channels: int, teacher_channels: int) -> nn.Module:
@@ -347,6 +349,39 @@ class EmbeddingTerm(nn.Module):
         index = roi.crops if self.of_boxes else roi.pids
         known = index >= 0
         return roi.embeddings[known], self.rows[index[known]], roi.overlaps[known]
+
+
+class TeacherEmbeddingTerm(nn.Module):
+    """A loss between embeddings of the same RoIs by the student and by a teacher that identifies too.
+
+    Args:
+        loss: Config of the loss, ``forward(embeddings, targets)``.
+        dims: Sizes of the student's and of the teacher's embeddings.
+
+    Raises:
+        UserError: If the loss cannot compare vectors of these sizes.
+    """
+
+    def __init__(self, loss: dict, dims: tuple[int, int]) -> None:
+        super().__init__()
+        self.loss = MODELS.build(loss)
+        try:
+            copy.deepcopy(self.loss)(*(torch.eye(2, dim) for dim in dims))
+        except RuntimeError as error:
+            raise UserError(
+                f'{type(self.loss).__name__} cannot compare embeddings of {dims[0]} dimensions with the '
+                f"teacher's of {dims[1]}: {str(error).splitlines()[0]}"
+            ) from None
+
+    def forward(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Compare the positive RoIs' embeddings."""
+        # Those of query images, behind them in QEEPS, are not seen by the teacher.
+        return self.loss(student.roi.embeddings[: len(teacher.embeddings)], teacher.embeddings)
+
+    def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """Mean absolute difference of the similarities of all pairs, which needs no common space."""
+        own, taught = student.roi.embeddings[: len(teacher.embeddings)], teacher.embeddings
+        return (own @ own.t() - taught @ taught.t()).abs().mean()
 
 
 def cosine_distance(roi: RoIOutputs, rows: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class RoIOutputs(BoxOutputs):
         pids: (P,) int64, identity of the person that a positive RoI is assigned to, -1 unlabelled.
         crops: (P,) int64, whose vector of a table of boxes belongs to it, see :func:`crop_ids`; None without numbers.
         overlaps: (P,) IoU with the assigned person's box.
+        reid_rois: (P, 5), the RoIs that were embedded.
     """
 
     roi_feats: Tensor
@@ -61,6 +62,7 @@ class RoIOutputs(BoxOutputs):
     pids: Tensor
     crops: Tensor | None
     overlaps: Tensor
+    reid_rois: Tensor
 
 
 @MODELS.register_module()
@@ -118,7 +120,7 @@ class ReIDRoIHead(StandardRoIHead):
         return RoIOutputs(**detected, embeddings=self.reid_head(feats), **people)
 
     def positive_reid_feats(self, x: tuple[Tensor], detected: dict, sampling_results: list[SamplingResult]) -> Tensor:
-        """Features (P, C, h, w) of the positive RoIs that the re-id head reads; ``detected`` is the box head's answer."""
+        """Features (P, C, h, w) of positive RoIs for the re-id head; ``detected`` is what the box head answered."""
         positive = positive_rois(sampling_results)
         if self.reid_layers is None:
             return detected['roi_feats'][positive]
@@ -327,15 +329,16 @@ def sample_rois(
 
 
 def assigned_people(sampling_results: list[SamplingResult], batch_data_samples: SampleList) -> dict[str, Tensor | None]:
-    """``pids``, ``crops`` and ``overlaps`` of :class:`RoIOutputs`, of the batch's P positive RoIs."""
+    """``pids``, ``crops``, ``overlaps`` and ``reid_rois`` of :class:`RoIOutputs`, of the batch's P positive RoIs."""
     pairs = zip(batch_data_samples, sampling_results, strict=True)
     people = [(sample, sample.gt_instances[res.pos_assigned_gt_inds]) for sample, res in pairs]
     boxes = torch.cat([assigned.bboxes for _, assigned in people])
-    rois = torch.cat([res.pos_priors for res in sampling_results])
+    rois = bbox2roi([res.pos_priors for res in sampling_results])
     return dict(
         pids=torch.cat([assigned.pids for _, assigned in people]),
         crops=crop_ids(people),
-        overlaps=bbox_overlaps(rois, boxes, is_aligned=True),
+        overlaps=bbox_overlaps(rois[:, 1:], boxes, is_aligned=True),
+        reid_rois=rois,
     )
 
 
