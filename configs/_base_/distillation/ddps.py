@@ -1,6 +1,6 @@
-# DDPS (IEEE TMM 2025): features in and around boxes, logits of the box head, similarities of embeddings; weights of its
-# public configs. Its decoupled logits equal KL with two classes. It compares the people that NMS leaves of all proposals;
-# here it is those whose RoIs are sampled.
+# DDPS (IEEE TMM 2025): features in and around boxes, logits of the box head, similarities of embeddings; weights of
+# its public configs. Its decoupled logits equal KL with two classes. It compares the people that NMS leaves of all
+# proposals; here it is those whose RoIs are sampled.
 _base_ = 'fgd.py'
 
 ddps_distillation = [
