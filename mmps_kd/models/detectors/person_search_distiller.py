@@ -1,6 +1,7 @@
 """The student, taught: a detector that learns from a detector teacher and from a table of ID vectors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from mmdet.registry import MODELS
@@ -14,7 +15,7 @@ from ..distillers.detection_file import DetectionFile
 from ..distillers.diagnostics import Diagnostics, gradient_norms
 from ..distillers.lut import BoxLUT
 from ..distillers.share_weights import ShareWeights, parse_share
-from ..distillers.teacher import DetectorTeacher, FeatureLevel
+from ..distillers.teacher import DetectorTeacher, FeatureLevel, blank_image_features
 from ..distillers.terms import (
     HEAD_TERMS,
     EmbeddingTerm,
@@ -50,11 +51,12 @@ class PersonSearchDistiller(PersonSearchRCNN):
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against a
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
-            ``hard_weight`` multiplies the weight of the student's own loss at a head. At ``roi.embedding``, ``table``
-            is ``'identity'`` (``lut``, the default), ``'box'`` (``box_lut``) or ``'teacher'``, a teacher that is a
-            person-search model and embeds the student's RoIs; with ``'box'``, ``weigh_by_iou=True`` weighs a RoI
-            by its overlap with the true box. A loss's ``loss_weight`` may be ``'share:0.1'``, see
-            :class:`ShareWeights`. At a feature map, ``adapter`` and ``mask`` are those of
+            ``hard_weight`` multiplies the weight of the student's own loss at a head, and with ``cross=True`` the
+            teacher's head on the student's features takes the place of the student's (CrossKD). A ``loss_weight`` may
+            be ``'share:0.1'``, see :class:`ShareWeights`. At ``roi.embedding``, ``table`` is ``'identity'`` (``lut``,
+            the default), ``'box'`` (``box_lut``) or ``'teacher'``, a teacher that is a person-search model and embeds
+            the student's RoIs; with ``'box'``, ``weigh_by_iou=True`` weighs a RoI by its overlap with the true box. At
+            a feature map, ``adapter`` and ``mask`` are those of
             :class:`FeatureTerm`, and the loss may be any ``forward(student, teacher)``.
         lut: Config of a :class:`LUTDistiller`; None for plain OIM.
         box_lut: ``dict(lut_file=...)`` of a :class:`BoxLUT`; None if no loss needs it.
@@ -104,7 +106,30 @@ class PersonSearchDistiller(PersonSearchRCNN):
         for cfg in distillation:
             if 'hard_weight' in cfg:
                 self._own_loss(cfg['at']).loss_weight *= cfg['hard_weight']
+        self.crossed = [cfg.get('cross', False) for cfg in distillation]
+        if any(self.crossed):
+            self._check_crossed(distillation)
         self.diagnostics: Diagnostics | None = None
+
+    @torch.no_grad()
+    def _check_crossed(self, distillation: Sequence[dict]) -> None:
+        """Run the teacher's heads on the student's features of a blank image."""
+        for cfg, crossed in zip(distillation, self.crossed, strict=True):
+            if crossed and (cfg['at'] not in HEAD_TERMS or getattr(self.teacher, 'answers', 'boxes') == 'boxes'):
+                raise UserError(
+                    f"distillation at '{cfg['at']}': cross=True is for {', '.join(HEAD_TERMS)} and a teacher's heads"
+                )
+        training = self.training
+        x = blank_image_features(self.eval(), (384, 384))
+        self.train(training)
+        try:
+            self.teacher.forward_rpn(x)
+            self.teacher.forward_rois(x, x[0].new_tensor([[0, 0, 0, 64, 128]]))
+        except RuntimeError as error:
+            raise UserError(
+                "cross=True runs the teacher's heads on the student's features, which do not fit: "
+                f'{str(error).splitlines()[0]}'
+            ) from None
 
     def _build_term(self, cfg: dict, levels: dict[str, tuple[FeatureLevel, FeatureLevel]]) -> nn.Module:
         at, loss = cfg['at'], dict(cfg['loss'])
@@ -157,8 +182,9 @@ class PersonSearchDistiller(PersonSearchRCNN):
         outputs = self.forward_train(batch_inputs, batch_data_samples)
         losses = {f'student/{name}': value for name, value in self.loss_by_outputs(outputs).items()}
         teacher_outputs = self.forward_teacher(batch_inputs, outputs, batch_data_samples)
-        for name, term in zip(self.names, self.distillation, strict=True):
-            losses[f'distill/loss_{name}'] = term(outputs, teacher_outputs)
+        crossed = self.forward_crossed(outputs) if any(self.crossed) else outputs
+        for name, term, cross in zip(self.names, self.distillation, self.crossed, strict=True):
+            losses[f'distill/loss_{name}'] = term(crossed if cross else outputs, teacher_outputs)
         if self.share_weights is not None:
             losses = self.share_weights(losses, outputs.features)
         if self.diagnostics is not None:
@@ -177,6 +203,7 @@ class PersonSearchDistiller(PersonSearchRCNN):
             distances['lut'] = cosine_distance(student.roi, rows)
         return distances
 
+    @torch.no_grad()
     def forward_teacher(
         self, batch_inputs: Tensor, student: TrainOutputs, batch_data_samples: SampleList | None = None
     ) -> TeacherOutputs | None:
@@ -204,6 +231,16 @@ class PersonSearchDistiller(PersonSearchRCNN):
         if self.asks_embeddings:
             outputs.embeddings = self.teacher.embed(x, student.roi.reid_rois)
         return outputs
+
+    def forward_crossed(self, student: TrainOutputs) -> TrainOutputs:
+        """What the teacher's heads answer on the student's features, anchors and RoIs (Wang et al., CVPR 2024)."""
+        cls_scores, bbox_preds = self.teacher.forward_rpn(student.features)
+        cls_score, bbox_pred = self.teacher.forward_rois(student.features, student.roi.rois)
+        return replace(
+            student,
+            rpn=replace(student.rpn, cls_scores=cls_scores, bbox_preds=bbox_preds),
+            roi=replace(student.roi, cls_score=cls_score, bbox_pred=bbox_pred),
+        )
 
     def teachers(self) -> dict[str, dict[str, str] | None]:
         """Names and hashes of the detector teacher and of the tables' teachers; None where there is none."""

@@ -110,14 +110,15 @@ class DetectorTeacher:
         """Detected people of each image: ``bboxes`` (N, 4) in pixels of ``inputs``, ``scores`` (N,)."""
         return [result.pred_instances for result in self._predict(inputs, samples, rescale=False)]
 
-    @torch.no_grad()
     def forward_rpn(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness logits and deltas of every anchor, by level, as the RPN gives them."""
+        """Objectness logits and deltas of every anchor, by level, as the RPN gives them.
+
+        Of the student's feature maps they have a gradient, the teacher's weights have none.
+        """
         return self.model.rpn_head(x)
 
-    @torch.no_grad()
     def forward_rois(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (R, 2) of person and rest, and the person's deltas (R, 4), of RoIs (R, 5)."""
+        """Logits (R, 2) of person and rest, and the person's deltas (R, 4), of RoIs (R, 5); gradients as above."""
         answer = self.model.roi_head._bbox_forward(x, rois)
         logits, deltas = answer['cls_score'], answer['bbox_pred']
         if self.num_classes == 1:
