@@ -69,7 +69,8 @@ def models(work_dir: Path) -> dict[str, dict]:
         'box vectors, no labels, weighed by IoU': {**taught({**ID, 'weigh_by_iou': True}), **NO_LABELS},
         'relation, no labels': {**taught(RELATION), **NO_LABELS},
         'detections': taught(*BOXES, **detections),
-        'box vectors + relation + detections': taught(ID, RELATION, *BOXES, **detections),
+        'box vectors + detections, no labels': {**taught(ID, *BOXES, **detections), **NO_LABELS},
+        'box vectors + relation + detections, no labels': {**taught(ID, RELATION, *BOXES, **detections), **NO_LABELS},
     }
 
 
