@@ -29,6 +29,7 @@ python tools/train.py configs/oim/oim_r18_20e_cuhk-sysu.py
 python tools/test.py CONFIG CHECKPOINT --out cuhk-sysu.npz
 python tools/extract_lut.py CONFIG CHECKPOINT --out teacher.safetensors
 cp CHECKPOINT student.pth && cp cuhk-sysu.npz teacher.npz && cp cuhk-sysu.npz student.npz
+python tools/train.py configs/detector/detector_r50_20e_cuhk-sysu.py
 python tools/train.py configs/oim/oim_r18_18e_prw.py
 python tools/test.py configs/oim/oim_r18_18e_prw.py work_dirs/oim_r18_18e_prw/epoch_18.pth --out prw.npz
 python tools/train.py configs/qeeps/qeeps_r50_20e_cuhk-sysu.py
