@@ -11,6 +11,8 @@ from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmps_kd.errors import UserError
+
 from .reid_roi_head import (
     BoxOutputs,
     ReIDRoIHead,
@@ -66,6 +68,9 @@ class SeqRoIHead(ReIDRoIHead):
         first_cls_score: A detection keeps the first head's score, as published; otherwise the norm decides.
         **kwargs: As for :class:`ReIDRoIHead`; ``reid_head`` is a :class:`NormAwareReIDHead`, ``train_cfg.second`` has
             the second stage's ``assigner`` and ``sampler``, ``test_cfg.second`` its ``nms``.
+
+    Raises:
+        UserError: If there are ``reid_layers``.
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class SeqRoIHead(ReIDRoIHead):
         **kwargs,
     ) -> None:
         super().__init__(shared_head=shared_head, **kwargs)
+        if self.reid_layers is not None:
+            raise UserError('SeqRoIHead has no reid_layers: the layers before its re-id head are second_shared_head')
         second_shared_head = second_shared_head or shared_head
         self.second_shared_head = nn.Identity() if second_shared_head is None else MODELS.build(second_shared_head)
         self.second_bbox_head: BBoxHead = MODELS.build(second_bbox_head)

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
 
+from mmps_kd.errors import UserError
 from mmps_kd.models.roi_heads.seq_roi_head import decode
 
 BOXES = [[10, 8, 40, 88], [60, 20, 90, 92]]
@@ -237,3 +238,9 @@ def test_boxes_of_each_image_are_clipped_to_it():
     assert first.tolist() == [[0, 20, 10, 30]]
     assert second.tolist() == [[5, 0, 15, 20]]
     assert third.shape == (0, 4)
+
+
+def test_layers_of_the_reid_head_alone_have_another_name_here(build_seqnet, seqnet_cfg):
+    layers = dict(type='MobileNetV2Layers', first=4, last=4)
+    with pytest.raises(UserError, match='the layers before its re-id head are second_shared_head'):
+        build_seqnet(roi_head={**seqnet_cfg.roi_head, 'reid_layers': layers})
