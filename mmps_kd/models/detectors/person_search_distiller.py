@@ -257,12 +257,13 @@ class PersonSearchDistiller(PersonSearchRCNN):
     def objective(self) -> str:
         """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
         own = [f'{loss.loss_weight:g} * {name}' for name, loss in self.named_losses().items()]
-        pairs = zip(self.names, self.distillation, strict=True)
-        weights = {name: f'{loss_weight(term.loss):g}' for name, term in pairs}
-        if self.share_weights is not None:
-            weights |= {name.removeprefix('distill/loss_'): share for name, share in self.share_weights.described()}
-        pairs = zip(self.names, self.distillation, strict=True)
-        return ' + '.join([*own, *(f'{weights[name]} * {name}: {describe(term)}' for name, term in pairs)])
+        shares = {} if self.share_weights is None else self.share_weights.shares
+        taught = []
+        for name, term in zip(self.names, self.distillation, strict=True):
+            share = shares.get(f'distill/loss_{name}')
+            weight = f'{loss_weight(term.loss):g}' if share is None else f'share {share:g}'
+            taught.append(f'{weight} * {name}: {describe(term)}')
+        return ' + '.join([*own, *taught])
 
 
 def loss_weight(loss: nn.Module) -> float:

@@ -57,8 +57,7 @@ class ShareWeights(nn.Module):
         if sum(shares.values()) >= 1:
             total = sum(shares.values())
             raise UserError(f'the shares of {", ".join(shares)} are {total:g} together: keep them below 1')
-        self.shares, self.names, self.steps = shares, list(shares), 0
-        self.factors = [share / (1 - sum(shares.values())) for share in shares.values()]
+        self.shares, self.steps = shares, 0
         self.register_buffer('weights', torch.zeros(len(shares)))
 
     def forward(self, losses: dict[str, Tensor | list[Tensor]], features: tuple[Tensor, ...]) -> dict:
@@ -71,23 +70,18 @@ class ShareWeights(nn.Module):
         if self.steps % INTERVAL == 0:
             self._measure(losses, features)
         self.steps += 1
-        return losses | {name: weight * losses[name] for name, weight in zip(self.names, self.weights, strict=True)}
+        return losses | {name: weight * losses[name] for name, weight in zip(self.shares, self.weights, strict=True)}
 
-    def described(self) -> list[tuple[str, str]]:
-        """Name of each loss and its share, for the printed objective."""
-        return [(name, f'share {share:g}') for name, share in self.shares.items()]
-
-    @torch.no_grad()
     def _measure(self, losses: dict, features: tuple[Tensor, ...]) -> None:
-        with torch.enable_grad():
-            norms = gradient_norms(losses, features, SCALE)
+        norms = gradient_norms(losses, features, SCALE)
         if not norms:
             raise UserError("loss_weight='share:...' needs feature maps with a gradient, and these are all frozen")
-        own = torch.stack([norms[name] for name in self.names])
-        others = torch.stack([norm for name, norm in norms.items() if name not in self.names]).sum()
+        own = torch.stack([norms[name] for name in self.shares])
+        others = torch.stack([norm for name, norm in norms.items() if name not in self.shares]).sum()
         measured = torch.cat([own, others[None]])
         all_reduce(measured, op='mean')
-        found = self.weights.new_tensor(self.factors) * measured[-1] / measured[:-1]
+        shares = self.weights.new_tensor(list(self.shares.values()))
+        found = shares / (1 - shares.sum()) * measured[-1] / measured[:-1]
         mean = torch.where(self.weights > 0, MOMENTUM * self.weights + (1 - MOMENTUM) * found, found)
         self.weights.copy_(torch.where(found.isfinite(), mean, self.weights))
 
