@@ -123,13 +123,19 @@ class PersonSearchDistiller(PersonSearchRCNN):
         x = blank_image_features(self.eval(), (384, 384))
         self.train(training)
         try:
-            self.teacher.forward_rpn(x)
-            self.teacher.forward_rois(x, x[0].new_tensor([[0, 0, 0, 64, 128]]))
+            if self._crosses('rpn'):
+                self.teacher.forward_rpn(x)
+            if self._crosses('roi'):
+                self.teacher.forward_rois(x, x[0].new_tensor([[0, 0, 0, 64, 128]]))
         except RuntimeError as error:
             raise UserError(
                 "cross=True runs the teacher's heads on the student's features, which do not fit: "
                 f'{str(error).splitlines()[0]}'
             ) from None
+
+    def _crosses(self, stage: str) -> bool:
+        """Whether a loss gives the student's features to the teacher's ``rpn`` or ``roi`` head."""
+        return any(at.startswith(stage) for at, cross in zip(self.locations, self.crossed, strict=True) if cross)
 
     def _build_term(self, cfg: dict, levels: dict[str, tuple[FeatureLevel, FeatureLevel]]) -> nn.Module:
         at, loss = cfg['at'], dict(cfg['loss'])
@@ -233,14 +239,15 @@ class PersonSearchDistiller(PersonSearchRCNN):
         return outputs
 
     def forward_crossed(self, student: TrainOutputs) -> TrainOutputs:
-        """What the teacher's heads answer on the student's features, anchors and RoIs (Wang et al., CVPR 2024)."""
-        cls_scores, bbox_preds = self.teacher.forward_rpn(student.features)
-        cls_score, bbox_pred = self.teacher.forward_rois(student.features, student.roi.rois)
-        return replace(
-            student,
-            rpn=replace(student.rpn, cls_scores=cls_scores, bbox_preds=bbox_preds),
-            roi=replace(student.roi, cls_score=cls_score, bbox_pred=bbox_pred),
-        )
+        """The student's outputs with the answers of the teacher's heads on its features (Wang et al., CVPR 2024)."""
+        rpn, roi = student.rpn, student.roi
+        if self._crosses('rpn'):
+            scores, deltas = self.teacher.forward_rpn(student.features)
+            rpn = replace(rpn, cls_scores=scores, bbox_preds=deltas)
+        if self._crosses('roi'):
+            scores, deltas = self.teacher.forward_rois(student.features, roi.rois)
+            roi = replace(roi, cls_score=scores, bbox_pred=deltas)
+        return replace(student, rpn=rpn, roi=roi)
 
     def teachers(self) -> dict[str, dict[str, str] | None]:
         """Names and hashes of the detector teacher and of the tables' teachers; None where there is none."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmps_kd.errors import UserError
 
+from ..utils.counter import Counter
 from .diagnostics import gradient_norms
 
 INTERVAL = 50
@@ -57,7 +58,7 @@ class ShareWeights(nn.Module):
         if sum(shares.values()) >= 1:
             total = sum(shares.values())
             raise UserError(f'the shares of {", ".join(shares)} are {total:g} together: keep them below 1')
-        self.shares, self.steps = shares, 0
+        self.shares, self.steps = shares, Counter()
         self.register_buffer('weights', torch.zeros(len(shares)))
 
     def forward(self, losses: dict[str, Tensor | list[Tensor]], features: tuple[Tensor, ...]) -> dict:
@@ -67,9 +68,9 @@ class ShareWeights(nn.Module):
             losses: A model's losses by name.
             features: Maps (B, C, H, W) that the losses were computed from.
         """
-        if self.steps % INTERVAL == 0:
+        if self.steps.value % INTERVAL == 0:
             self._measure(losses, features)
-        self.steps += 1
+        self.steps.value += 1
         return losses | {name: weight * losses[name] for name, weight in zip(self.shares, self.weights, strict=True)}
 
     def _measure(self, losses: dict, features: tuple[Tensor, ...]) -> None:
@@ -84,11 +85,3 @@ class ShareWeights(nn.Module):
         found = shares / (1 - shares.sum()) * measured[-1] / measured[:-1]
         mean = torch.where(self.weights > 0, MOMENTUM * self.weights + (1 - MOMENTUM) * found, found)
         self.weights.copy_(torch.where(found.isfinite(), mean, self.weights))
-
-    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + 'steps'] = torch.tensor(self.steps)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        self.steps = int(state_dict.pop(prefix + 'steps', self.steps))
-        super()._load_from_state_dict(state_dict, prefix, *args)

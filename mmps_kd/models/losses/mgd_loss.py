@@ -6,6 +6,8 @@ from mmdet.registry import MODELS
 from mmengine.dist import get_rank
 from torch import Tensor, nn
 
+from ..utils.counter import Counter
+
 
 @MODELS.register_module()
 class MGDLoss(nn.Module):
@@ -27,7 +29,7 @@ class MGDLoss(nn.Module):
     def __init__(self, channels: int = 256, masked: float = 0.45, seed: int = 0, loss_weight: float = 5e-7) -> None:
         super().__init__()
         self.masked, self.seed, self.loss_weight = masked, seed, loss_weight
-        self.calls = 0
+        self.calls = Counter()
         self.generation = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
@@ -43,22 +45,14 @@ class MGDLoss(nn.Module):
             Scalar loss in fp32.
         """
         # Large steps between seeds: neighbouring ones must not give neighbouring streams on any rank.
-        seed = (self.seed * 1_000_003 + get_rank()) * 1_000_003 + self.calls
+        seed = (self.seed * 1_000_003 + get_rank()) * 1_000_003 + self.calls.value
         generator = torch.Generator(student.device).manual_seed(seed)
-        self.calls += self.training
+        self.calls.value += self.training
         kept = (
             torch.rand(len(student), 1, *student.shape[2:], device=student.device, generator=generator) >= self.masked
         )
         generated = self.generation(student.float() * kept)
         return self.loss_weight * F.mse_loss(generated, teacher.detach().float(), reduction='sum') / len(student)
-
-    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + 'calls'] = torch.tensor(self.calls)
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        self.calls = int(state_dict.pop(prefix + 'calls', self.calls))
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Constants, for the printed objective."""

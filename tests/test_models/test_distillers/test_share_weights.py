@@ -52,9 +52,9 @@ def test_measured_again_after_an_interval_and_averaged():
 def test_a_loss_without_gradient_keeps_its_weight():
     weights = ShareWeights(dict(loss_hint=0.5))
     assert weights(*losses_of(factor=0.0))['loss_hint'].item() == 0
-    weights.steps = 0
+    weights.steps.value = 0
     weights(*losses_of())
-    weights.steps = 0
+    weights.steps.value = 0
     weights(*losses_of(factor=0.0))
     assert weights.weights.item() == pytest.approx(6 / 10)
 
