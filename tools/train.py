@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
 from mmps_kd.apis import load_config
+from mmps_kd.apis.init_model import STUDENTS
 from mmps_kd.apis.reid_network import PRESETS
 from mmps_kd.compat import read_checkpoints_as_data
 from mmps_kd.engine.checkpoint import require_writable
@@ -21,7 +22,7 @@ from mmps_kd.models.distillers import load_lut
 from mmps_kd.models.utils.checkpoint_io import file_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTILLERS = dict(PersonSearchRCNN='PersonSearchDistiller', QEEPS='QEEPSDistiller')
+DISTILLERS = {student: distiller for distiller, student in STUDENTS.items()}
 
 
 def parse_args() -> argparse.Namespace:
@@ -115,18 +116,8 @@ def make_table(cfg: Config, args: argparse.Namespace) -> str:
     work_dir = Path(cfg.work_dir)
     table = work_dir / f'{network.stem}_{preset}_{file_sha256(network)[:8]}.safetensors'
     if not table.exists():
-        given = [
-            '--source',
-            'model',
-            '--level',
-            'box',
-            '--mirror',
-            '--model',
-            str(network),
-            '--preset',
-            preset,
-            '--out',
-        ]
+        given = ['--source', 'model', '--level', 'box', '--mirror']
+        given += ['--model', str(network), '--preset', preset, '--out']
         if cfg.launcher != 'none':
             command = ' '.join(['python tools/extract_lut.py', args.config, *given, 'TABLE.safetensors'])
             raise UserError(f'one process makes the table: run {command}, and give it to the others as --lut')

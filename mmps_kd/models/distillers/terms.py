@@ -153,20 +153,21 @@ class FeatureTerm(nn.Module):
     def _mask(self, student: TrainOutputs) -> Tensor | None:
         if self.mask is None:
             return None
+        size = student.features[self.level].shape[-2:]
         if self.mask == 'boxes':
-            size = student.features[self.level].shape[-2:]
             images = zip(student.boxes, student.image_sizes, strict=True)
             return torch.stack([box_weights(boxes, image_size, size, self.stride) for boxes, image_size in images])
-        size = student.features[self.level].shape[-2:]
-        levels = [scores.shape[-2:] for scores in student.rpn.cls_scores]
-        if size not in levels:
+        sizes = [scores.shape[-2:] for scores in student.rpn.cls_scores]
+        if size not in sizes:
             raise UserError(f"mask: fine_grained needs anchors, and the RPN does not read the map of '{self.summary}'")
-        anchors = student.rpn.anchors[levels.index(size)]
+        # The RPN may leave out the first maps.
+        level = sizes.index(size)
+        anchors = student.rpn.anchors[level]
         num_anchors = anchors.shape[1] // size.numel()
         pairs = zip(anchors, student.boxes, strict=True)
         masks = torch.stack([fine_grained_mask(priors, boxes, size, num_anchors) for priors, boxes in pairs])
         # Anchors in the padding beside a person at the image's edge fit as well; there is nothing to imitate.
-        return masks & student.rpn.valid_flags[self.level].unflatten(1, (*size, num_anchors)).any(dim=3)
+        return masks & student.rpn.valid_flags[level].unflatten(1, (*size, num_anchors)).any(dim=3)
 
 
 def box_weights(boxes: Tensor, image_size: tuple[int, int], size: tuple[int, int], stride: int) -> Tensor:

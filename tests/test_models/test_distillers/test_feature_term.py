@@ -155,3 +155,20 @@ def test_weights_without_people_and_of_a_box_in_the_padding():
     people, others = box_weights(torch.tensor([[33.0, 0, 40, 8]]), (32, 32), (2, 3), 16)
     assert not people.any()
     assert others.sum().item() == pytest.approx(1)
+
+
+def test_a_mask_of_anchors_where_the_rpn_leaves_out_the_first_map():
+    level, loss = FeatureLevel('backbone.1', 2, 16), dict(type='FeatureImitationLoss', mode='fine_grained')
+    near = FeatureTerm(loss, level, level, mask='fine_grained')
+    rpn = SimpleNamespace(
+        cls_scores=[torch.zeros(1, 1, 1, 2)],
+        anchors=[torch.tensor([[[0.0, 0, 16, 16], [16, 0, 32, 16]]])],
+        valid_flags=[torch.ones(1, 2, dtype=torch.bool)],
+    )
+    maps = torch.zeros(1, 1, 2, 4), torch.tensor([[3.0, 0.0], [4.0, 2.0]]).reshape(1, 2, 1, 2)
+    student = SimpleNamespace(features=maps, rpn=rpn, boxes=[torch.tensor([[16.0, 0, 32, 16]])])
+    # Of the second cell (0, 2), which is the only one near a person.
+    assert near.distance(student, TeacherOutputs((None, 2 * maps[1]))).item() == pytest.approx(0.5)
+    student.features = maps[:1] * 2
+    with pytest.raises(UserError, match='the RPN does not read the map'):
+        near(student, TeacherOutputs((None, maps[1])))
