@@ -84,7 +84,7 @@ def build_config(args: argparse.Namespace) -> Config:
 
 
 def add_teachers(cfg: Config, args: argparse.Namespace) -> None:
-    """Turn a student's config into the one that distils: what configs/kd/ spells out."""
+    """Turn a student's config into the one that distils: what configs/kd/ spells out; --cfg-options go before."""
     if cfg.model.type not in DISTILLERS:
         raise UserError(
             f'{args.config} is a {cfg.model.type}: teachers are for {", ".join(DISTILLERS)}; where the config has its '
@@ -94,15 +94,15 @@ def add_teachers(cfg: Config, args: argparse.Namespace) -> None:
     if args.distill is not None:
         recipes = Config.fromfile(ROOT / 'configs/_base_/distillation/detector-fpn.py')
         pyramid = 'neck' in cfg.model
-        cfg.model.teacher = dict(config=args.distill[0], checkpoint=args.distill[1])
+        cfg.merge_from_dict({'model.teacher.config': args.distill[0], 'model.teacher.checkpoint': args.distill[1]})
         cfg.model.distillation += recipes.pyramid_distillation if pyramid else recipes.detector_distillation
     table = args.lut if args.reid_teacher is None else make_table(cfg, args)
     if table is None:
         return
     if load_lut(table).level == 'identity':
-        cfg.model.lut = dict(type='LUTDistiller', lut_file=table)
+        cfg.merge_from_dict({'model.lut.type': 'LUTDistiller', 'model.lut.lut_file': table})
     else:
-        cfg.model.box_lut = dict(lut_file=table)
+        cfg.merge_from_dict({'model.box_lut.lut_file': table})
         loss = dict(type='IDFeatureLoss', loss_weight=10.0)
         cfg.model.distillation.append(dict(at='roi.embedding', table='box', loss=loss))
 

@@ -74,6 +74,14 @@ def test_with_a_table_of_boxes_alone(compose, tmp_path):
     assert [(term['at'], term['table']) for term in model.distillation] == [('roi.embedding', 'box')]
 
 
+def test_settings_of_teacher_and_table_are_kept(compose, tmp_path):
+    table = write_table(tmp_path / 'lut.safetensors', 'box')
+    settings = ['model.teacher.person_class=0', 'model.box_lut.projection.type=pca']
+    model = compose(STUDENT, '--distill', *TEACHER, '--lut', table, '--cfg-options', *settings).model
+    assert model.teacher == dict(config=TEACHER[0], checkpoint=TEACHER[1], person_class=0)
+    assert model.box_lut == dict(lut_file=table, projection=dict(type='pca'))
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
