@@ -7,22 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from torch import nn
 
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
-
-
-@pytest.fixture
-def write_teacher(tmp_path: Path) -> Callable:
-    """Write a model's config and weights; returns how a student names them."""
-
-    def write(cfg: dict, model: nn.Module) -> dict:
-        Config(dict(model=cfg)).dump(tmp_path / 'teacher.py')
-        torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'teacher.pth')
-        return dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
-
-    return write
 
 
 @pytest.fixture

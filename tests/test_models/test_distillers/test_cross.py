@@ -1,11 +1,7 @@
 """CrossKD: the teacher's heads on the student's features."""
 
-import copy
-
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
 
 from mmps_kd.errors import UserError
 
@@ -19,26 +15,8 @@ LOSSES = {
 CROSSED = [dict(at=at, cross=True, loss=loss) for at, loss in LOSSES.items()]
 
 
-@pytest.fixture
-def distiller(build_model, model_cfg, tmp_path):
-    """A distiller whose teacher has the student's config, but for what is changed, and the weights of a seed."""
-
-    def build(terms, seed=7, answers='heads', **changes):
-        cfg = Config(dict(model=copy.deepcopy(model_cfg)))
-        cfg.merge_from_dict(changes)
-        cfg.dump(tmp_path / 'teacher.py')
-        torch.manual_seed(seed)
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-        torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'teacher.pth')
-        teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'), answers=answers)
-        return build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
-
-    return build
-
-
-def test_the_teachers_heads_answer_on_the_students_features(distiller, make_batch):
-    model = distiller(CROSSED)
+def test_the_teachers_heads_answer_on_the_students_features(build_taught, make_batch):
+    model = build_taught(CROSSED)
     batch = model.data_preprocessor(make_batch(PEOPLE), training=True)
     outputs = model.forward_train(batch['inputs'], batch['data_samples'])
     crossed, teacher = model.forward_crossed(outputs), model.teacher.model
@@ -52,8 +30,8 @@ def test_the_teachers_heads_answer_on_the_students_features(distiller, make_batc
 
 
 @pytest.mark.parametrize('at', ['rpn.cls', 'roi.cls'])
-def test_gradients_reach_the_features_and_no_head(distiller, make_batch, at):
-    model = distiller([dict(at=at, cross=True, loss=LOSSES[at])])
+def test_gradients_reach_the_features_and_no_head(build_taught, make_batch, at):
+    model = build_taught([dict(at=at, cross=True, loss=LOSSES[at])])
     losses = model(**model.data_preprocessor(make_batch(PEOPLE), training=True), mode='loss')
     assert losses[f'distill/loss_{at}'] > 0
     losses[f'distill/loss_{at}'].backward()
@@ -62,20 +40,20 @@ def test_gradients_reach_the_features_and_no_head(distiller, make_batch, at):
     assert all(parameter.grad is None for parameter in heads)
 
 
-def test_the_students_own_weights_leave_nothing_to_learn(distiller, make_batch):
-    model = distiller(CROSSED, seed=0).eval()
+def test_the_students_own_weights_leave_nothing_to_learn(build_taught, make_batch):
+    model = build_taught(CROSSED, seed=0).eval()
     losses = model(**model.data_preprocessor(make_batch(PEOPLE), training=True), mode='loss')
     for at in ('rpn.cls', 'roi.cls'):
         assert losses[f'distill/loss_{at}'].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_what_cannot_be_crossed(distiller):
+def test_what_cannot_be_crossed(build_taught):
     hint = dict(at='backbone.0', cross=True, loss=dict(type='FeatureImitationLoss'))
     with pytest.raises(UserError, match="at 'backbone.0': cross=True is for rpn.cls, rpn.bbox, roi.cls, roi.bbox"):
-        distiller([hint])
+        build_taught([hint])
     with pytest.raises(UserError, match="cross=True is for .* and a teacher's heads"):
-        distiller(CROSSED[:1], answers='boxes')
+        build_taught(CROSSED[:1], answers='boxes')
     wide = {'model.backbone.base_channels': 16, 'model.rpn_head.in_channels': 64}
     wide |= {'model.roi_head.bbox_roi_extractor.out_channels': 64, 'model.roi_head.bbox_head.in_channels': 64}
     with pytest.raises(UserError, match="the student's features, which do not fit"):
-        distiller(CROSSED[:1], **wide, **{'model.roi_head.reid_head.in_channels': 64})
+        build_taught(CROSSED[:1], **wide, **{'model.roi_head.reid_head.in_channels': 64})

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from mmps_kd.errors import UserError
 from mmps_kd.models.distillers import ShareWeights
@@ -87,15 +86,12 @@ def test_frozen_maps_have_no_shares():
         ShareWeights(dict(loss_hint=0.5))(dict(loss_hint=torch.ones(())), (torch.ones(1, 1, 2, 2),))
 
 
-def test_in_a_training_step(build_model, model_cfg, make_batch, tmp_path):
-    Config(dict(model=model_cfg)).dump(tmp_path / 'teacher.py')
-    torch.save(dict(state_dict=build_model(seed=7).state_dict(), meta={}), tmp_path / 'teacher.pth')
-    teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
+def test_in_a_training_step(build_taught, make_batch):
     terms = [
         dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', loss_weight='share:0.3')),
         dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss', loss_weight=2.0)),
     ]
-    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+    model = build_taught(terms)
     batch = model.data_preprocessor(make_batch(PEOPLE), training=True)
     outputs = []
     extract, model.extract_feat = model.extract_feat, lambda *args: outputs.append(extract(*args)) or outputs[-1]

@@ -1,11 +1,7 @@
 """A teacher that identifies too embeds the student's RoIs."""
 
-import copy
-
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
 
 from mmps_kd.errors import UserError
 from mmps_kd.models import CorrelationLoss
@@ -14,26 +10,8 @@ PEOPLE = [([[10, 8, 40, 88], [60, 20, 90, 92]], [3, -1]), ([[20, 10, 50, 90]], [
 CORRELATION = dict(at='roi.embedding', table='teacher', loss=dict(type='CorrelationLoss'))
 
 
-@pytest.fixture
-def distiller(build_model, model_cfg, tmp_path):
-    """A distiller whose teacher has the student's config, but for what is changed, and the weights of a seed."""
-
-    def build(term, seed=7, **changes):
-        cfg = Config(dict(model=copy.deepcopy(model_cfg)))
-        cfg.merge_from_dict(changes)
-        cfg.dump(tmp_path / 'teacher.py')
-        torch.manual_seed(seed)
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-        torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'teacher.pth')
-        teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
-        return build_model(type='PersonSearchDistiller', teacher=teacher, distillation=[term])
-
-    return build
-
-
-def test_both_embed_the_same_rois(distiller, make_batch):
-    model = distiller(CORRELATION)
+def test_both_embed_the_same_rois(build_taught, make_batch):
+    model = build_taught([CORRELATION])
     batch = model.data_preprocessor(make_batch(PEOPLE), training=True)
     outputs = model.forward_train(batch['inputs'], batch['data_samples'])
     answers = model.forward_teacher(batch['inputs'], outputs, batch['data_samples'])
@@ -52,21 +30,21 @@ def test_both_embed_the_same_rois(distiller, make_batch):
     assert model.roi_head.reid_head.fc.weight.grad.abs().sum() > 0
 
 
-def test_with_its_own_weights_there_is_nothing_to_learn(distiller, make_batch):
-    model = distiller(CORRELATION, seed=0).eval()
+def test_with_its_own_weights_there_is_nothing_to_learn(build_taught, make_batch):
+    model = build_taught([CORRELATION], seed=0).eval()
     batch = model.data_preprocessor(make_batch(PEOPLE), training=True)
     losses = model(**batch, mode='loss')
     assert losses['distill/loss_roi.embedding'].item() == pytest.approx(0, abs=1e-9)
 
 
-def test_regression_needs_the_same_dimensions(distiller):
+def test_regression_needs_the_same_dimensions(build_taught):
     term = dict(at='roi.embedding', table='teacher', loss=dict(type='IDFeatureLoss'))
-    assert distiller(term).asks_embeddings
+    assert build_taught([term]).asks_embeddings
     with pytest.raises(
         UserError, match="IDFeatureLoss cannot compare embeddings of 16 dimensions with the teacher's of 8"
     ):
-        distiller(term, **{'model.roi_head.reid_head.feat_channels': 8})
-    assert distiller(CORRELATION, **{'model.roi_head.reid_head.feat_channels': 8}).asks_embeddings
+        build_taught([term], **{'model.roi_head.reid_head.feat_channels': 8})
+    assert build_taught([CORRELATION], **{'model.roi_head.reid_head.feat_channels': 8}).asks_embeddings
 
 
 def test_a_detector_does_not_embed(build_model):

@@ -5,8 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
 
 from mmps_kd.models import FGDLoss, MGDLoss
 
@@ -129,17 +127,12 @@ def test_gradient_reaches_student_and_layers_in_fp32(kind):
     assert all(parameter.grad is not None for parameter in loss.parameters())
 
 
-def test_in_a_training_step_with_an_image_without_people(build_model, model_cfg, make_batch, tmp_path):
-    cfg = copy.deepcopy(model_cfg)
-    torch.manual_seed(7)
-    torch.save(dict(state_dict=MODELS.build(cfg).state_dict(), meta={}), tmp_path / 'teacher.pth')
-    Config(dict(model=cfg)).dump(tmp_path / 'teacher.py')
+def test_in_a_training_step_with_an_image_without_people(build_taught, make_batch):
     terms = [
         dict(at='backbone.0', name='fgd', mask='boxes', loss=dict(type='FGDLoss', channels=32)),
         dict(at='backbone.0', name='mgd', loss=dict(type='MGDLoss', channels=32)),
     ]
-    teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
-    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+    model = build_taught(terms)
     losses = model(**model.data_preprocessor(make_batch(PEOPLE), training=True), mode='loss')
     total, _ = model.parse_losses(losses)
     total.backward()

@@ -1,13 +1,9 @@
 """PKD, CWD and correlation distillation: hand-computed values, NumPy, gradients, and use at a location."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmdet.registry import MODELS
-from mmengine.config import Config
 
 from mmps_kd.models import CorrelationLoss, CWDLoss, PKDLoss
 
@@ -105,14 +101,9 @@ def test_flat_maps_are_finite(kind):
     assert student.grad.isfinite().all()
 
 
-def test_in_a_training_step(build_model, model_cfg, make_batch, tmp_path):
-    cfg = copy.deepcopy(model_cfg)
-    torch.manual_seed(7)
-    torch.save(dict(state_dict=MODELS.build(cfg).state_dict(), meta={}), tmp_path / 'teacher.pth')
-    Config(dict(model=cfg)).dump(tmp_path / 'teacher.py')
+def test_in_a_training_step(build_taught, make_batch):
     terms = [dict(at='backbone.0', name=kind, loss=dict(type=kind)) for kind in ('PKDLoss', 'CWDLoss')]
-    teacher = dict(config=str(tmp_path / 'teacher.py'), checkpoint=str(tmp_path / 'teacher.pth'))
-    model = build_model(type='PersonSearchDistiller', teacher=teacher, distillation=terms)
+    model = build_taught(terms)
     losses = model(**model.data_preprocessor(make_batch(PEOPLE), training=True), mode='loss')
     total, _ = model.parse_losses(losses)
     total.backward()
