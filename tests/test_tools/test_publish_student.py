@@ -15,7 +15,8 @@ publish = runpy.run_path(str(TOOL))['publish']
 
 def test_student_alone_under_its_hash(tmp_path, build_model):
     student = build_model().state_dict()
-    state = {**student, 'distillation.0.adapter.weight': torch.ones(1)}
+    taught = {'distillation.0.adapter.weight': torch.ones(1), 'distillation_shares.weights': torch.ones(1)}
+    state = {**student, **taught}
     meta = dict(teachers=dict(teacher=dict(config='t.py', sha256='aa')))
     torch.save(dict(state_dict=state, meta=meta, optimizer=dict(lr=1)), tmp_path / 'epoch_1.pth')
 

@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def publish(checkpoint: Path, out: Path) -> Path:
-    """Write the student alone: no optimizer, no adaptation layers.
+    """Write the student alone: no optimizer, no adaptation layers, no weights of losses.
 
     Who trained it on what stays (``meta``: data set, identities, config, teachers), so that a published teacher can
     still be asked for its table.
@@ -29,7 +29,7 @@ def publish(checkpoint: Path, out: Path) -> Path:
     if out.suffix != '.pth':
         raise UserError(f'the published file must end in .pth, not {out.name}')
     loaded = read_checkpoint(checkpoint)
-    student = {name: value for name, value in loaded['state_dict'].items() if not name.startswith('distillation.')}
+    student = {name: value for name, value in loaded['state_dict'].items() if not name.startswith('distillation')}
     torch.save(dict(meta=loaded['meta'], state_dict=student), out)
     return out.rename(out.with_stem(f'{out.stem}-{file_sha256(out)[:8]}'))
 

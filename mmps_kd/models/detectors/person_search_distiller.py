@@ -101,7 +101,7 @@ class PersonSearchDistiller(PersonSearchRCNN):
         named = zip(self.names, distillation, strict=True)
         shares = {f'distill/loss_{name}': parse_share(cfg['loss'].get('loss_weight', 1.0)) for name, cfg in named}
         shares = {name: share for name, share in shares.items() if share is not None}
-        self.share_weights = ShareWeights(shares) if shares else None
+        self.distillation_shares = ShareWeights(shares) if shares else None
         self.distillation = nn.ModuleList(self._build_term(cfg, levels) for cfg in distillation)
         for cfg in distillation:
             if 'hard_weight' in cfg:
@@ -191,8 +191,8 @@ class PersonSearchDistiller(PersonSearchRCNN):
         crossed = self.forward_crossed(outputs) if any(self.crossed) else outputs
         for name, term, cross in zip(self.names, self.distillation, self.crossed, strict=True):
             losses[f'distill/loss_{name}'] = term(crossed if cross else outputs, teacher_outputs)
-        if self.share_weights is not None:
-            losses = self.share_weights(losses, outputs.features)
+        if self.distillation_shares is not None:
+            losses = self.distillation_shares(losses, outputs.features)
         if self.diagnostics is not None:
             scale = self.diagnostics.loss_scale
             self.diagnostics.grad_norms = gradient_norms(losses, outputs.features, scale)
@@ -264,7 +264,7 @@ class PersonSearchDistiller(PersonSearchRCNN):
     def objective(self) -> str:
         """The composed objective, for the log: ``1.0 * loss_cls + ... + 0.5 * hint at backbone.0 (...)``."""
         own = [f'{loss.loss_weight:g} * {name}' for name, loss in self.named_losses().items()]
-        shares = {} if self.share_weights is None else self.share_weights.shares
+        shares = {} if self.distillation_shares is None else self.distillation_shares.shares
         taught = []
         for name, term in zip(self.names, self.distillation, strict=True):
             share = shares.get(f'distill/loss_{name}')

@@ -76,9 +76,9 @@ class PersonSearchRCNN(FasterRCNN):
             ) from error
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Leave adaptation layers aside that a distilled checkpoint holds beside the student."""
+        """Leave aside what a distilled checkpoint holds beside the student: adaptation layers, loss weights."""
         if not self._modules.get('distillation'):
-            for key in [key for key in state_dict if key.startswith(f'{prefix}distillation.')]:
+            for key in [key for key in state_dict if key.startswith(f'{prefix}distillation')]:
                 del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args)
 

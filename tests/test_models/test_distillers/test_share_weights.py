@@ -86,7 +86,7 @@ def test_frozen_maps_have_no_shares():
         ShareWeights(dict(loss_hint=0.5))(dict(loss_hint=torch.ones(())), (torch.ones(1, 1, 2, 2),))
 
 
-def test_in_a_training_step(build_taught, make_batch):
+def test_in_a_training_step(build_taught, build_model, make_batch):
     terms = [
         dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', loss_weight='share:0.3')),
         dict(at='rpn.cls', loss=dict(type='LogitDistillationLoss', loss_weight=2.0)),
@@ -99,3 +99,7 @@ def test_in_a_training_step(build_taught, make_batch):
     assert (norms['distill/loss_backbone.0'] / sum(norms.values())).item() == pytest.approx(0.3, rel=1e-4)
     assert 'share 0.3 * backbone.0: FeatureImitationLoss(hint, l2)' in model.objective()
     assert '2 * rpn.cls' in model.objective()
+    # A plain student leaves them aside.
+    state = model.state_dict()
+    assert any('shares' in key for key in state)
+    build_model().load_state_dict(state)
