@@ -24,11 +24,11 @@ from mmps_kd.apis.lut import (
     rows_from_features,
     rows_from_memory,
 )
-from mmps_kd.apis.reid_network import PRESETS, ReIDNetwork
 from mmps_kd.datasets import BasePersonSearchDataset, boxes_sha256
 from mmps_kd.datasets.dataset_wrappers import check_data_sets
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
+from mmps_kd.models.distillers.reid_network import PRESETS, ReIDNetwork
 from mmps_kd.models.utils.checkpoint_io import file_sha256, read_checkpoint
 
 

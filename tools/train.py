@@ -12,13 +12,13 @@ from mmengine.registry import RUNNERS
 
 from mmps_kd.apis import load_config
 from mmps_kd.apis.init_model import STUDENTS
-from mmps_kd.apis.reid_network import PRESETS
 from mmps_kd.compat import read_checkpoints_as_data
 from mmps_kd.engine.checkpoint import require_writable
 from mmps_kd.engine.launch import prepare_process_group, set_up_run
 from mmps_kd.engine.resume import set_resume
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.models.distillers import load_lut
+from mmps_kd.models.distillers.reid_network import PRESETS
 from mmps_kd.models.utils.checkpoint_io import file_sha256
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ second_training = dict(
         neg_iou_thr=0.5,
         min_pos_iou=0.5,
         match_low_quality=False,
-        ignore_iof_thr=-1,
+        ignore_iof_thr=0.5,
     ),
     sampler=dict(type='RandomSampler', num=128, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=True),
 )

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,10 +21,10 @@ from mmps_kd.datasets import BasePersonSearchDataset, ConcatPersonSearchDataset
 from mmps_kd.datasets.image_files import decode_image, read_orientation, turn_upright
 from mmps_kd.errors import UserError
 from mmps_kd.fileio import DamagedNpzError, read_npz, write_npz
+from mmps_kd.models.distillers.reid_network import ReIDNetwork, crop
 from mmps_kd.structures import UNLABELLED
 
 from .init_model import test_pipeline
-from .reid_network import ReIDNetwork
 
 SAVE_EVERY = 500
 """Images between two writes of what was embedded."""
@@ -246,18 +245,6 @@ class Crops(Dataset):
                 views = [upright, np.ascontiguousarray(upright[:, ::-1])][: 1 + self.mirror]
                 inputs.append(np.stack([self.prepare(view) for view in views]))
         return np.stack(inputs)
-
-
-def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
-    """The pixels that a box touches.
-
-    Args:
-        image: (H, W, 3).
-        box: x1, y1, x2, y2 in pixels, inside the image.
-    """
-    x1, y1 = (math.floor(value) for value in box[:2])
-    x2, y2 = (math.ceil(value) for value in box[2:])
-    return image[y1:y2, x1:x2]
 
 
 def mean_rows(vectors: np.ndarray, dataset: BasePersonSearchDataset, images: list[int]) -> Tensor:

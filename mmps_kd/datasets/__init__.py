@@ -7,7 +7,15 @@ from .dataset_wrappers import ConcatPersonSearchDataset, check_wrappers
 from .prw import PRWDataset, full_gallery_protocol, load_prw_evaluation
 from .query_gallery_pairs import QueryGalleryPairDataset
 from .samplers import ResumableBatchSampler, ResumableSampler
-from .transforms import AlignPids, FloorResize, LoadPersonSearchAnnotations, LoadScene, PackPersonSearchInputs
+from .transforms import (
+    AlignPids,
+    FloorResize,
+    LoadPersonSearchAnnotations,
+    LoadScene,
+    PackPersonSearchInputs,
+    PersonSearchDataSample,
+    ResizeFromFile,
+)
 
 __all__ = [
     'AlignPids',
@@ -20,7 +28,9 @@ __all__ = [
     'LoadScene',
     'PRWDataset',
     'PackPersonSearchInputs',
+    'PersonSearchDataSample',
     'QueryGalleryPairDataset',
+    'ResizeFromFile',
     'ResumableBatchSampler',
     'ResumableSampler',
     'boxes_sha256',

@@ -16,8 +16,17 @@ from mmps_kd.errors import UserError
 
 from .cache import cached
 
+REDUCTIONS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""By how much the decoder can divide the sides of a JPEG, with OpenCV's name of it."""
+
 _THREADS = 16  # a network folder answers slowly, but many at once
 _TIFF_STARTS = (b'II*\0', b'MM\0*')
+_JPEG_START = b'\xff\xd8'
 
 # EXIF orientation: whether rows and columns are exchanged, and whether the result is then mirrored in x and in y.
 _TURNS = {
@@ -72,17 +81,23 @@ def stored_size(path: str | os.PathLike) -> tuple[int, int]:
         return decode_image(path).shape[:2]  # OpenCV knows formats that Pillow does not
 
 
-def decode_image(path: str | os.PathLike) -> np.ndarray:
+def decode_image(path: str | os.PathLike, reduction: int = 1) -> np.ndarray:
     """Decode an image as training sees it: (H, W, 3) uint8, BGR, the first frame of several.
 
     Pixels are as stored: the EXIF orientation is not applied.
+
+    Args:
+        path: The file.
+        reduction: One of ``REDUCTIONS``: a JPEG comes with its sides divided by it and rounded up, which is quicker to
+            decode; other formats come in full size.
 
     Raises:
         DamagedImageError: If the file cannot be decoded to its end.
     """
     try:
         content = np.fromfile(path, dtype=np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        flag = REDUCTIONS[reduction if content[:2].tobytes() == _JPEG_START else 1]
+        image = cv2.imdecode(content, flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except (OSError, cv2.error) as error:
         reason = 'it is empty' if os.path.getsize(path) == 0 else type(error).__name__
         raise DamagedImageError(f'{path} cannot be read as an image: {reason}') from None

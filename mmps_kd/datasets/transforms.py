@@ -1,19 +1,25 @@
 """Pipeline steps for person ids and queries."""
 
+import io
 import math
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
+import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, Resize
 from mmdet.registry import TRANSFORMS
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmps_kd.errors import UserError
 
-from .image_files import decode_image
+from .image_files import REDUCTIONS, decode_image
 
 META_KEYS = (
     'img_id',
@@ -94,6 +100,36 @@ class FloorResize(Resize):
 
 
 @TRANSFORMS.register_module()
+class ResizeFromFile(Resize):
+    """Load an image and resize it, in the place of ``LoadScene`` and ``Resize``: quicker for large JPEG files.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where that leaves at least as many pixels as the
+    image is resized to. Boxes, ``img_shape``, ``ori_shape`` and ``scale_factor`` are exactly those of the two steps;
+    pixels of files that are decoded at a reduced scale differ, see docs/datasets.md, those of others do not. The data
+    set gives the size of a file in ``width`` and ``height``. An image in memory (``img``) is resized as by ``Resize``.
+
+    Args:
+        scale: Two lengths in pixels, as for ``Resize`` with ``keep_ratio=True``.
+    """
+
+    def __init__(self, scale: tuple[int, int]) -> None:
+        super().__init__(scale, keep_ratio=True)
+
+    def _resize_img(self, results: dict) -> None:
+        if 'img' in results:
+            super()._resize_img(results)
+            return
+        sides = results['width'], results['height']
+        size = mmcv.rescale_size(sides, results['scale'])
+        fitting = [by for by in REDUCTIONS if all(sides[k] >= by * size[k] for k in (0, 1))]
+        image = decode_image(results['img_path'], max(fitting, default=1))
+        results['img'] = mmcv.imresize(image, size, interpolation=self.interpolation, backend=self.backend)
+        results['img_shape'], results['ori_shape'] = size[::-1], sides[::-1]
+        results['scale_factor'] = size[0] / sides[0], size[1] / sides[1]
+        results['keep_ratio'] = True
+
+
+@TRANSFORMS.register_module()
 class AlignPids(BaseTransform):
     """Run transforms that drop or reorder boxes, and do the same to ``gt_pids`` and ``gt_box_ids``.
 
@@ -124,9 +160,34 @@ class AlignPids(BaseTransform):
         return f'{type(self).__name__}(transforms={self.transforms})'
 
 
+class PersonSearchDataSample(DetDataSample):
+    """mmdet's ``DetDataSample``, which a worker process sends to the training process in one message.
+
+    PyTorch sends each tensor as a file in shared memory, which the training process asks the worker for: with four
+    tensors of annotations an image, that takes it longer than all else it does for loading.
+    """
+
+
+class _InlinePickler(pickle.Pickler):
+    """Writes tensors (on the CPU) into the message."""
+
+    def reducer_override(self, value: Any) -> tuple[Callable, tuple]:
+        return (torch.from_numpy, (value.numpy(),)) if isinstance(value, torch.Tensor) else NotImplemented
+
+
+def _reduce_sample(sample: PersonSearchDataSample) -> tuple[Callable, tuple]:
+    message = io.BytesIO()
+    _InlinePickler(message).dump(sample)
+    return pickle.loads, (message.getvalue(),)
+
+
+# Used between processes alone; copies and files are as of any sample.
+ForkingPickler.register(PersonSearchDataSample, _reduce_sample)
+
+
 @TRANSFORMS.register_module()
 class PackPersonSearchInputs(PackDetInputs):
-    """mmdet's ``PackDetInputs`` with person ids and queries.
+    """mmdet's ``PackDetInputs`` with person ids and queries, packed as :class:`PersonSearchDataSample`.
 
     ``gt_instances`` get ``pids`` and ``box_ids`` (N,) int64. Where queries lie in the image, the sample gets
     ``query_instances``: ``bboxes`` (n, 4) float32 in network input pixels and ``query_ids`` (n,) int64. The pipeline
@@ -154,12 +215,15 @@ class PackPersonSearchInputs(PackDetInputs):
                 'transforms that drop boxes: dict(type="AlignPids", transforms=[...])'
             )
         packed = super().transform(results)
+        sample = PersonSearchDataSample()
+        sample.update(packed['data_samples'])
+        packed['data_samples'] = sample
         if 'queries' in results:
             if results.get('flip'):
                 raise UserError(f'{path} holds queries and was flipped; take RandomFlip out of the pipeline')
             boxes = torch.from_numpy(results['queries']['boxes'])
             scale = boxes.new_tensor(results.get('scale_factor', (1.0, 1.0))).repeat(2)  # (4,) w, h, w, h
-            packed['data_samples'].query_instances = InstanceData(
+            sample.query_instances = InstanceData(
                 bboxes=boxes * scale, query_ids=torch.from_numpy(results['queries']['ids'])
             )
         return packed

@@ -6,9 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import Compose
+from mmdet.datasets.transforms import Resize
 from PIL import Image, ImageOps
 
-from mmps_kd.datasets import LoadScene
+from mmps_kd.datasets import LoadPersonSearchAnnotations, LoadScene, ResizeFromFile
 from mmps_kd.datasets.image_files import (
     decode_upright,
     read_orientation,
@@ -105,6 +107,87 @@ def test_training_sees_pixels_as_stored_whatever_exif_says(tmp_path: Path, orien
     np.testing.assert_allclose(image[..., ::-1].astype(int), RGB, atol=6)
     assert stored_size(path) == (60, 80)
     assert read_orientation(path) == orientation
+
+
+def smooth(width: int, height: int) -> np.ndarray:
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return (255 * np.stack([x, y, (x + y) / 2], axis=-1)).astype(np.uint8)
+
+
+def resize_both_ways(path: Path, width: int, height: int, scale: tuple) -> list[dict]:
+    """What ``LoadScene`` with ``Resize`` makes of a file, and what ``ResizeFromFile`` does."""
+    boxes = np.random.default_rng(1).uniform(0, 1, (5, 4)) * [width / 2, height / 2, width / 2, height / 2]
+    boxes[:, 2:] += boxes[:, :2]
+    instances = [dict(bbox=box.tolist(), bbox_label=0, ignore_flag=0, pid=-1) for box in boxes]
+    results = dict(img_path=str(path), width=width, height=height, instances=instances)
+    load = LoadPersonSearchAnnotations()
+    steps = [[LoadScene(), load, Resize(scale, keep_ratio=True)], [load, ResizeFromFile(scale)]]
+    return [Compose(each)(dict(results)) for each in steps]
+
+
+def assert_same_but_pixels(expected: dict, got: dict) -> None:
+    boxes = [results.pop('gt_bboxes').tensor for results in (expected, got)]
+    assert boxes[0].dtype == boxes[1].dtype and boxes[0].tolist() == boxes[1].tolist()
+    assert expected.keys() == got.keys()
+    for key in expected.keys() - {'img'}:
+        np.testing.assert_array_equal(got[key], expected[key])
+    assert got['img'].shape == expected['img'].shape and got['img'].dtype == expected['img'].dtype
+
+
+@pytest.mark.parametrize(
+    ('width', 'height', 'scale', 'decoded'),
+    [
+        (800, 600, (1000, 600), (800, 600)),
+        (400, 300, (400, 300), (400, 300)),
+        (799, 600, (400, 300), (799, 600)),  # to 400x300: a half would have 400 columns, made of 799
+        (800, 600, (400, 300), (400, 300)),
+        (401, 303, (100, 80), (201, 152)),  # to 100x76: a quarter of 303 is a little less
+        (405, 305, (100, 80), (102, 77)),
+        (600, 801, (100, 80), (75, 101)),
+        (1000, 600, (100, 80), (125, 75)),
+    ],
+)
+def test_resize_from_file_is_load_and_resize(tmp_path: Path, monkeypatch, width, height, scale, decoded):
+    path = tmp_path / 'a.jpg'
+    cv2.imwrite(str(path), smooth(width, height), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    sizes, decode = [], cv2.imdecode
+    monkeypatch.setattr(cv2, 'imdecode', lambda *args: sizes.append((image := decode(*args)).shape) or image)
+    expected, got = resize_both_ways(path, width, height, scale)
+    assert sizes == [(height, width, 3), (decoded[1], decoded[0], 3)]
+    assert_same_but_pixels(expected, got)
+    difference = np.abs(got['img'].astype(int) - expected['img'])
+    assert difference.max() <= (0 if decoded == (width, height) else 6)
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_resize_from_file_leaves_pixels_as_stored(tmp_path: Path, orientation: int):
+    save_turned(tmp_path / 'a.jpg', cv2.resize(RGB, (320, 240)), orientation)
+    expected, got = resize_both_ways(tmp_path / 'a.jpg', 320, 240, (80, 60))
+    assert_same_but_pixels(expected, got)
+    assert np.abs(got['img'].astype(int) - expected['img'])[5:25, 5:35].max() <= 2
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.webp', '.tif', '.bmp'])
+def test_resize_from_file_changes_no_pixel_of_other_formats(tmp_path: Path, suffix: str):
+    cv2.imwrite(str(tmp_path / f'a{suffix}'), cv2.resize(NOISE, (400, 300)))
+    expected, got = resize_both_ways(tmp_path / f'a{suffix}', 400, 300, (100, 80))
+    assert_same_but_pixels(expected, got)
+    np.testing.assert_array_equal(got['img'], expected['img'])
+
+
+def test_resize_from_file_resizes_an_image_in_memory():
+    steps = ResizeFromFile((40, 30)), Resize((40, 30), keep_ratio=True)
+    got, expected = (step(dict(img=NOISE, img_shape=(60, 80))) for step in steps)
+    assert got['scale_factor'] == expected['scale_factor'] == (0.5, 0.5)
+    np.testing.assert_array_equal(got['img'], expected['img'])
+
+
+@pytest.mark.parametrize('scale', [(80, 60), (40, 30), (10, 10)])
+def test_damage_is_found_at_a_reduced_scale(tmp_path: Path, scale: tuple):
+    path = tmp_path / 'a.jpg'
+    path.write_bytes(DAMAGED['truncated JPEG'])
+    with pytest.raises(UserError, match=r'a\.jpg cannot be read'):
+        ResizeFromFile(scale)(dict(img_path=str(path), width=80, height=60))
 
 
 # Where a box of columns 1 and 2 and row 0 goes, in an image that is stored with 5 columns and 3 rows; by hand.

@@ -1,8 +1,10 @@
 """The order of an epoch, and what its samples draw, however they are loaded."""
 
 import copy
+import json
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -125,3 +127,68 @@ def test_drawn_pairs_do_not_depend_on_who_loads_them(train_cfg):
         ]
 
     assert drawn(0) == drawn(2)
+
+
+@pytest.fixture
+def two_orientations(tmp_path, monkeypatch):
+    """Config of a loader: every third of 12 images is upright; batches of 3, of one orientation."""
+    monkeypatch.setenv('MMPS_CACHE', str(tmp_path / 'cache'))
+    (tmp_path / 'images').mkdir()
+    rng, images, annotations = np.random.default_rng(0), [], []
+    for k in range(12):
+        width, height = (30, 40) if k % 3 == 0 else (40, 30)
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / 'images' / f'{k:02d}.png'), pixels)
+        images.append(dict(id=k, file_name=f'{k:02d}.png', width=width, height=height))
+        annotations.append(dict(id=k, image_id=k, bbox=[k, 2, 10, 20], person_id=k // 2))
+    (tmp_path / 'train.json').write_text(json.dumps(dict(images=images, annotations=annotations)))
+    steps = ['LoadScene', 'LoadPersonSearchAnnotations', 'RandomFlip', 'PackPersonSearchInputs']
+    pipeline = [dict(type=step, **(dict(prob=0.5) if step == 'RandomFlip' else {})) for step in steps]
+    return dict(
+        batch_size=3,
+        num_workers=0,
+        sampler=dict(type='ResumableSampler'),
+        batch_sampler=dict(type='ResumableBatchSampler', batch_sampler=dict(type='AspectRatioBatchSampler')),
+        dataset=dict(
+            type='CustomPersonSearchDataset', data_root=str(tmp_path), ann_file='train.json', pipeline=pipeline
+        ),
+    )
+
+
+def load_from(cfg, start, epoch=1, **changes):
+    """The batches of an epoch from one on, as plain values."""
+    loader = Runner.build_dataloader({**cfg, **changes}, seed=0)
+    loader.batch_sampler.sampler.set_epoch(epoch)
+    loader.batch_sampler.start = start
+    return [
+        [
+            (sample.img_name, sample.flip, image.tolist(), sample.gt_instances.bboxes.tensor.tolist())
+            for image, sample in zip(batch['inputs'], batch['data_samples'], strict=True)
+        ]
+        for batch in loader
+    ]
+
+
+def test_batches_of_one_orientation_go_on_bit_for_bit(two_orientations):
+    whole = load_from(two_orientations, 0)
+    names = [[int(name[:2]) for name, *_ in batch] for batch in whole]
+    assert sorted(sum(names, [])) == list(range(12))
+    # 4 upright images and 8 others: the last batch holds those that fill none.
+    assert [len({name % 3 == 0 for name in batch}) for batch in names] == [1, 1, 1, 2]
+    assert len({flip for batch in whole for _, flip, *_ in batch}) == 2
+    for start in range(4):
+        assert load_from(two_orientations, start) == whole[start:]
+    assert load_from(two_orientations, 1, num_workers=2) == whole[1:]
+    assert load_from(two_orientations, 0, epoch=2) != whole
+    full = two_orientations['batch_sampler'] | dict(batch_sampler=dict(type='AspectRatioBatchSampler', drop_last=True))
+    assert [len(batch) for batch in load_from(two_orientations, 0, batch_sampler=full, batch_size=5)] == [5, 5]
+
+
+@pytest.mark.parametrize('start', [0, 1])
+def test_ranks_share_an_epoch_of_batches_of_one_orientation(two_orientations, monkeypatch, start):
+    read = []
+    for rank in range(2):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 2))
+        before = load_from(two_orientations, 0)[:start]
+        read += [name for batch in before + load_from(two_orientations, start) for name, *_ in batch]
+    assert sorted(read) == [f'{k:02d}.png' for k in range(12)]

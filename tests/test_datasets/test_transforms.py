@@ -1,5 +1,8 @@
 """Pipeline steps: person ids stay with their boxes."""
 
+import multiprocessing.reduction
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -193,6 +196,24 @@ def test_a_flipped_query_image_is_an_error():
 def test_a_pipeline_without_annotations_packs():
     packed = PackPersonSearchInputs()(dict(img=np.zeros((6, 8, 3), np.uint8), img_path='a.jpg'))
     assert packed['inputs'].shape == (3, 6, 8)
+
+
+def test_a_sample_goes_to_another_process_without_shared_files(monkeypatch):
+    sample = PackPersonSearchInputs()(load_three(queries=queries([10, 20, 30, 40])))['data_samples']
+    monkeypatch.setattr(multiprocessing.reduction, 'DupFd', None)  # what shares the file of a tensor
+    message = multiprocessing.reduction.ForkingPickler.dumps(sample)
+    received = pickle.loads(message)
+    assert type(received) is type(sample)
+    assert received.ori_shape == (60, 80) and received.metainfo.keys() == sample.metainfo.keys()
+    for name in ('gt_instances', 'ignored_instances', 'query_instances'):
+        sent, got = dict(sample.get(name).items()), dict(received.get(name).items())
+        assert sent.keys() == got.keys() and sent
+        for key, value in sent.items():
+            assert type(got[key]) is type(value)
+            values = [getattr(each, 'tensor', each) for each in (value, got[key])]
+            assert values[0].dtype == values[1].dtype and torch.equal(*values)
+    with pytest.raises(TypeError, match='NoneType'):  # any other tensor
+        multiprocessing.reduction.ForkingPickler.dumps(torch.ones(3))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked_tool
 import pytest
 import torch
 from mmdet.registry import DATASETS, MODELS
@@ -19,9 +20,7 @@ from mmps_kd.models.distillers import LookUpTable, identities_sha256, save_lut
 from mmps_kd.models.utils.checkpoint_io import read_checkpoint
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))
-
-import forked_train  # noqa: E402
+sys.path.append(str(HERE))  # kill_at.py, of the configs
 
 
 def _narrow(model: Config, width: int) -> Config:
@@ -124,7 +123,7 @@ class Runs:
             options: For ``--cfg-options``; validation is left out unless they say otherwise.
             resume: Go on from the newest checkpoint.
             kill: A plan of :class:`KillAt`.
-            before: See :func:`forked_train.run`; of a single rank only.
+            before: See :func:`forked_tool.run`; of a single rank only.
             ranks: One is forked, to spare it the imports; several are started by tools/dist_train.sh.
         """
         log = self.folder / f'log{len(list(self.folder.glob("log*")))}.txt'
@@ -132,7 +131,7 @@ class Runs:
         arguments += ['--cfg-options', 'train_cfg.val_begin=9', *options]
         environment = dict(KILL_AT=json.dumps(kill), PYTHONPATH=str(HERE))
         if ranks == 1:
-            code = forked_train.run(str(self.root / 'tools/train.py'), arguments, log, environment, before)
+            code = forked_tool.run(str(self.root / 'tools/train.py'), arguments, log, environment, before)
         else:
             code = self._launched(arguments, log, ranks, environment)
         return SimpleNamespace(code=code, output=log.read_text())

@@ -44,10 +44,11 @@ class FreezeNorms(Hook):
 
 @HOOKS.register_module()
 class RecordLosses(Hook):
-    """Writes each iteration's losses of each rank, and how many people it saw."""
+    """Writes the state at the start, each iteration's losses of each rank, and how many people it saw."""
 
     def before_train(self, runner):
         self.lines = []
+        torch.save(runner.model.state_dict(), Path(runner.work_dir, f'start{get_rank()}.pth'))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         pids = [sample.gt_instances.pids for sample in data_batch['data_samples']]

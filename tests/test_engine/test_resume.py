@@ -2,7 +2,7 @@
 
 import signal
 
-import forked_train
+import forked_tool
 import pytest
 
 BY_ITERATION = ['default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.interval=2']
@@ -64,9 +64,9 @@ def test_one_of_two_ranks_is_killed(runs, tmp_path, moment):
 @pytest.mark.parametrize('forget', ['forget_streams', 'forget_position', 'forget_samples'])
 def test_it_takes_all_three_to_be_equal(runs, tmp_path, forget):
     options = BY_ITERATION + ONE_EPOCH + WORKER
-    assert runs.train('plain', tmp_path / 'straight', options, before=getattr(forked_train, forget)).code == 0
+    assert runs.train('plain', tmp_path / 'straight', options, before=getattr(forked_tool, forget)).code == 0
     kill_and_resume(
-        runs, 'plain', tmp_path / 'resumed', options, 'before_train_iter', 3, before=getattr(forked_train, forget)
+        runs, 'plain', tmp_path / 'resumed', options, 'before_train_iter', 3, before=getattr(forked_tool, forget)
     )
     weights = '.state_dict.backbone.conv1.weight'
     assert weights in runs.differences(tmp_path / 'resumed', tmp_path / 'straight')

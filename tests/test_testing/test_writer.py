@@ -9,7 +9,7 @@ import pytest
 
 from mmps_kd.errors import UserError
 from mmps_kd.testing.synthetic import dataset_size, write_dataset, writer
-from mmps_kd.testing.synthetic.plan import SIZES, plan_images
+from mmps_kd.testing.synthetic.plan import SIZES, PersonBox, plan_images
 
 TOOL = Path(__file__).parents[2] / 'tools/dataset_tools/make_synthetic.py'
 
@@ -109,6 +109,22 @@ def test_every_plan_keeps_the_counts_of_its_size(key):
         assert 2 <= split.appearances[0] <= appearances.min() <= appearances.max() <= split.appearances[1]
         first = split.identities
     assert size.queries <= size.test.identities * size.test.appearances[0]
+
+
+def test_four_people_of_the_hard_set_dress_alike(tmp_path, monkeypatch):
+    seen = {}
+
+    def render(rng, place_rng, persons, num_unlabelled, size, largest):
+        seen.update(persons)
+        assert 3 <= num_unlabelled <= 5 and largest < 0.33
+        return np.zeros((4, 4, 3), np.uint8), [PersonBox(identity, (0, 0, 2, 4), 1.0) for identity, _ in persons]
+
+    monkeypatch.setattr(writer, 'render_image', render)
+    write_dataset(tmp_path / 'hard', 'cuhk-sysu', 'hard')
+    people = [seen[identity] for identity in range(260)]
+    outfits = [(p.top, p.second, p.pattern, p.sleeves, p.coat, p.bottom, p.bottom_kind) for p in people]
+    assert all(len(set(outfits[first : first + 4])) == 1 for first in range(0, 260, 4))
+    assert len(set(outfits)) == 65 and len(set(people)) == 260
 
 
 def run_make_synthetic(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from onnx import TensorProto, helper
 from torch.utils.data import Subset
 
 from mmps_kd.apis import lut
@@ -119,24 +117,9 @@ def test_a_row_for_each_box(extract, cfg, teacher, tmp_path, capsys):
     assert f'{number} boxes of CUHK-SYSU' in capsys.readouterr().out
 
 
-def write_network(path, dynamic=True):
-    """A network that gives the mean of each channel."""
-    shape = ['N' if dynamic else 1, 3, 8, 4]
-    nodes = [helper.make_node('ReduceMean', ['crops', 'axes'], ['means'], keepdims=0)]
-    graph = helper.make_graph(
-        nodes,
-        'means',
-        [helper.make_tensor_value_info('crops', TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info('means', TensorProto.FLOAT, [shape[0], 3])],
-        [helper.make_tensor('axes', TensorProto.INT64, [2], [2, 3])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10), path)
-    return path
-
-
 @pytest.mark.parametrize('dynamic', [True, False])
-def test_a_reid_network(extract, cfg, tmp_path, dynamic):
-    network = write_network(tmp_path / 'means.onnx', dynamic)
+def test_a_reid_network(extract, cfg, tmp_path, dynamic, write_means_network):
+    network = write_means_network(tmp_path / 'means.onnx', dynamic)
     given = ('--source', 'model', '--model', network, '--preset', 'omz')
     assert extract(CONFIG, '--out', tmp_path / 'boxes.safetensors', *given, '--level', 'box', '--mirror') == 0
     table, dataset = load_lut(tmp_path / 'boxes.safetensors'), build_train_set(cfg)
@@ -164,12 +147,12 @@ def test_a_reid_network(extract, cfg, tmp_path, dynamic):
 
 
 @pytest.mark.parametrize('source', ['boxes', 'model'])
-def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch, source):
+def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch, source, write_means_network):
     """The table after an interruption is the same, and nothing is left behind."""
     monkeypatch.setattr(lut, 'SAVE_EVERY', 2)
     given = [CONFIG, teacher, '--source', 'boxes']
     if source == 'model':
-        given = [CONFIG, '--source', 'model', '--model', write_network(tmp_path / 'net.onnx'), '--level', 'box']
+        given = [CONFIG, '--source', 'model', '--model', write_means_network(tmp_path / 'net.onnx'), '--level', 'box']
         given += ['--preset', 'omz']
     whole, out = tmp_path / 'whole.safetensors', tmp_path / 'lut.safetensors'
     assert extract(*given, '--out', whole) == 0
@@ -201,10 +184,10 @@ def test_boxes_interrupted(extract, teacher, tmp_path, monkeypatch, source):
         ),
     ],
 )
-def test_networks_that_cannot_be_used(extract, tmp_path, monkeypatch, given, message):
+def test_networks_that_cannot_be_used(extract, tmp_path, monkeypatch, given, message, write_means_network):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'damaged.onnx').write_text('no network')
-    write_network('net.onnx')
+    write_means_network('net.onnx')
     assert re.search(message, str(extract(CONFIG, '--out', 'lut.safetensors', *given)))
 
 

@@ -11,11 +11,12 @@ from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from mmps_kd.apis.init_model import load_config
-from mmps_kd.apis.lut import build_train_set, crop, images_with_identities
+from mmps_kd.apis.lut import build_train_set, images_with_identities
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.dataset_wrappers import check_data_sets
 from mmps_kd.datasets.image_files import decode_image, read_orientation, turn_upright
 from mmps_kd.errors import UserError, run_tool
+from mmps_kd.models.distillers.reid_network import crop
 from mmps_kd.structures import UNLABELLED
 
 INDEX = 'index.csv'

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import cv2
 
-from mmps_kd.apis.inputs import VIDEO_SUFFIXES, video_frames
+from mmps_kd.apis.inputs import video_frames
 from mmps_kd.datasets.image_files import DamagedImageError, stored_size
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.fileio import atomic_write
+from mmps_kd.gallery import is_video
 
 PEDESTRIAN = 1
 
@@ -247,7 +248,7 @@ def frames_of(sequence: Path, link: Path, stride: int) -> Iterator[tuple[int, st
             if (number - 1) % stride == 0:
                 yield number, files[number], *size
         return
-    videos = [file for file in sorted(sequence.iterdir()) if file.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [file for file in sorted(sequence.iterdir()) if is_video(file.name)]
     if len(videos) != 1:
         raise UserError(f'{sequence} has no folder {frames.name} and {len(videos)} videos: one of both is needed')
     if link.is_symlink():

@@ -7,6 +7,7 @@ model = dict(
     rpn_head=dict(type='SampledRPNHead'),
     roi_head=dict(
         type='ReIDRoIHead',
+        bbox_roi_extractor=dict(type='SparseRoIExtractor'),
         bbox_head=dict(num_classes=1, reg_class_agnostic=True),
         reid_head=dict(
             type='ReIDHead',
@@ -19,8 +20,10 @@ model = dict(
         ),
     ),
     train_cfg=dict(
+        # Ignored regions of the annotations are neither people nor background.
+        rpn=dict(assigner=dict(ignore_iof_thr=0.5)),
         rpn_proposal=dict(nms_pre=12000, max_per_img=2000),
-        rcnn=dict(sampler=dict(num=128, pos_fraction=0.5)),
+        rcnn=dict(assigner=dict(ignore_iof_thr=0.5), sampler=dict(num=128, pos_fraction=0.5)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=6000, max_per_img=300),

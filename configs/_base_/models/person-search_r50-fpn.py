@@ -6,6 +6,7 @@ model = dict(
     rpn_head=dict(type='SampledRPNHead'),
     roi_head=dict(
         type='ReIDRoIHead',
+        bbox_roi_extractor=dict(type='SparseRoIExtractor'),
         bbox_head=dict(num_classes=1, reg_class_agnostic=True),
         reid_head=dict(
             type='ReIDHead',
@@ -19,5 +20,7 @@ model = dict(
             ),
         ),
     ),
+    # Ignored regions of the annotations are neither people nor background.
+    train_cfg=dict(rpn=dict(assigner=dict(ignore_iof_thr=0.5)), rcnn=dict(assigner=dict(ignore_iof_thr=0.5))),
     test_cfg=dict(rcnn=dict(score_thr=0.5)),
 )

@@ -14,6 +14,7 @@ from ..distillers.check_teacher import check_teacher
 from ..distillers.detection_file import DetectionFile
 from ..distillers.diagnostics import Diagnostics, gradient_norms
 from ..distillers.lut import BoxLUT
+from ..distillers.reid_network import ReIDTeacher
 from ..distillers.share_weights import ShareWeights, parse_share
 from ..distillers.teacher import DetectorTeacher, FeatureLevel, blank_image_features
 from ..distillers.terms import (
@@ -47,16 +48,17 @@ class PersonSearchDistiller(PersonSearchRCNN):
     Args:
         teacher: ``dict(config=..., checkpoint=...)`` of a trained detector, with ``person_class`` if it has several,
             and ``answers='boxes'`` if it is compared by its detections: see :class:`DetectorTeacher`; or
-            ``dict(detections=...)``, a :class:`DetectionFile`; None if no loss needs it.
+            ``dict(detections=...)``, a :class:`DetectionFile`; or ``dict(network=...)``, a :class:`ReIDTeacher`; None
+            if no loss needs it.
         distillation: One dict a loss: ``at`` says where (``backbone.0`` or ``neck.2``: a feature map; ``rpn.cls``,
             ``rpn.bbox``, ``roi.cls``, ``roi.bbox``: a head's answers; ``roi.embedding``: ID vectors against a
             table), ``loss`` is the config of the loss, ``name`` is needed where two stand at one place;
             ``hard_weight`` multiplies the weight of the student's own loss at a head, and with ``cross=True`` the
             teacher's head on the student's features takes the place of the student's (CrossKD). A ``loss_weight`` may
             be ``'share:0.1'``, see :class:`ShareWeights`. At ``roi.embedding``, ``table`` is ``'identity'`` (``lut``,
-            the default), ``'box'`` (``box_lut``) or ``'teacher'``, a teacher that is a person-search model and embeds
-            the student's RoIs; with ``'box'``, ``weigh_by_iou=True`` weighs a RoI by its overlap with the true box. At
-            a feature map, ``adapter`` and ``mask`` are those of
+            the default), ``'box'`` (``box_lut``) or ``'teacher'``, a teacher that is a person-search model or a
+            re-identification network and embeds the student's RoIs; with ``'box'``, ``weigh_by_iou=True`` weighs a RoI
+            by its overlap with the true box. At a feature map, ``adapter`` and ``mask`` are those of
             :class:`FeatureTerm`, and the loss may be any ``forward(student, teacher)``.
         lut: Config of a :class:`LUTDistiller`; None for plain OIM.
         box_lut: ``dict(lut_file=...)`` of a :class:`BoxLUT`; None if no loss needs it.
@@ -81,9 +83,11 @@ class PersonSearchDistiller(PersonSearchRCNN):
         super().__init__(**student)
         if not enabled:
             teacher, distillation, lut, box_lut = None, (), None, None
-        self.teacher: DetectorTeacher | DetectionFile | None = None
+        self.teacher: DetectorTeacher | DetectionFile | ReIDTeacher | None = None
         if teacher is not None and 'detections' in teacher:
             self.teacher = DetectionFile(**teacher)
+        elif teacher is not None and 'network' in teacher:
+            self.teacher = ReIDTeacher(preprocessor=self.data_preprocessor, **teacher)
         elif teacher is not None:
             self.teacher = DetectorTeacher(preprocessor=self.data_preprocessor, **teacher)
         self.lut_distiller = None if lut is None else MODELS.build(lut)
@@ -160,12 +164,15 @@ class PersonSearchDistiller(PersonSearchRCNN):
         return self.roi_head.reid_head.loss_oim.lut.shape[1]
 
     def _teacher_embedding_size(self) -> int:
-        """Size of the teacher's embeddings, which only a person-search model has."""
+        """Size of the teacher's embeddings, which a detector does not have."""
+        if isinstance(self.teacher, ReIDTeacher):
+            return self.teacher.dim
         head = getattr(getattr(self.teacher, 'model', None), 'roi_head', None)
         if not isinstance(head, ReIDRoIHead):
+            there = 'none' if self.teacher is None else self.teacher.config
             raise UserError(
-                "distillation at 'roi.embedding' with table='teacher' needs a teacher that is a person-search model, "
-                f'and there is {"none" if self.teacher is None else self.teacher.config}'
+                "distillation at 'roi.embedding' with table='teacher' needs a teacher that is a person-search model or "
+                f'a re-identification network, and there is {there}'
             )
         return head.reid_head.loss_oim.lut.shape[1]
 

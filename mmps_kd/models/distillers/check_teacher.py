@@ -13,6 +13,7 @@ from mmps_kd.errors import UserError
 
 from ..detectors.person_search_rcnn import PersonSearchRCNN
 from .detection_file import DetectionFile
+from .reid_network import ReIDTeacher
 from .teacher import DetectorTeacher, FeatureLevel, blank_image_features, feature_levels
 from .terms import HEAD_TERMS
 
@@ -22,7 +23,7 @@ SAME_ANCHOR = 0.01
 
 @torch.no_grad()
 def check_teacher(
-    student: PersonSearchRCNN, teacher: DetectorTeacher | DetectionFile | None, locations: Sequence[str]
+    student: PersonSearchRCNN, teacher: DetectorTeacher | DetectionFile | ReIDTeacher | None, locations: Sequence[str]
 ) -> dict[str, tuple[FeatureLevel, FeatureLevel]]:
     """Compare what student and teacher give at each location, on one blank image.
 
@@ -55,6 +56,11 @@ def check_teacher(
             raise UserError(f"distillation at '{location}': the student has no such place; there is {there}")
         if teacher is None:
             raise UserError(f"distillation at '{location}' needs a teacher: configure its config and checkpoint")
+    if isinstance(teacher, ReIDTeacher):
+        raise UserError(
+            f"distillation at '{locations[0]}': {teacher.config} is a re-identification network, which can be compared "
+            'at roi.embedding alone'
+        )
     if isinstance(teacher, DetectionFile):
         if features := [location for location in locations if location not in HEAD_TERMS]:
             raise UserError(

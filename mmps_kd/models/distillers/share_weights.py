@@ -9,8 +9,8 @@ from mmps_kd.errors import UserError
 from ..utils.counter import Counter
 from .diagnostics import gradient_norms
 
-INTERVAL = 50
-MOMENTUM = 0.9
+INTERVAL = 20
+MOMENTUM = 0.8
 # Small gradients in fp16 need a scale on their way back; it is taken out again.
 SCALE = 1024.0
 
@@ -38,11 +38,12 @@ class ShareWeights(nn.Module):
 
     With :math:`g_k` the L2 norm of the gradient of loss k before scaling and :math:`G` the sum of the norms of all
     losses without a share, loss k is multiplied by :math:`w_k = \frac{s_k}{1 - \sum_j s_j} \cdot \frac{G}{g_k}`: then
-    :math:`w_k g_k` is the share :math:`s_k` of the sum over all losses. The norms are measured in the first training
-    step and in each 50th after it, averaged over ranks, and :math:`w_k` is a running mean with momentum 0.9. A loss
-    without a gradient in a measurement keeps its weight, which is 0 before the first.
+    :math:`w_k g_k` is the share :math:`s_k` of the sum over all losses. Norms are measured in the first training step
+    and in each 20th after it, averaged over ranks, and :math:`g_k` and :math:`G` are running means with momentum 0.8:
+    a loss that is 0 in most steps, as the bounded regression is, gets its share in the mean and no large weight for
+    the others. The weight of a loss that never had a gradient is 0.
 
-    Weights and the number of steps are in the checkpoint.
+    Running means and the number of steps are in the checkpoint.
 
     Args:
         shares: Share by name of the loss, above 0.
@@ -51,7 +52,7 @@ class ShareWeights(nn.Module):
         UserError: If the shares leave nothing for the student's own losses.
     """
 
-    weights: Tensor
+    norms: Tensor
 
     def __init__(self, shares: dict[str, float]) -> None:
         super().__init__()
@@ -59,7 +60,14 @@ class ShareWeights(nn.Module):
             total = sum(shares.values())
             raise UserError(f'the shares of {", ".join(shares)} are {total:g} together: keep them below 1')
         self.shares, self.steps = shares, Counter()
-        self.register_buffer('weights', torch.zeros(len(shares)))
+        self.register_buffer('norms', torch.zeros(len(shares) + 1))  # those with a share, then the sum of the others
+
+    @property
+    def weights(self) -> Tensor:
+        """(K,) factor of each loss with a share."""
+        shares = self.norms.new_tensor(list(self.shares.values()))
+        found = shares / (1 - shares.sum()) * self.norms[-1] / self.norms[:-1]
+        return found.nan_to_num(posinf=0.0)
 
     def forward(self, losses: dict[str, Tensor | list[Tensor]], features: tuple[Tensor, ...]) -> dict:
         """The losses, those with a share scaled.
@@ -81,7 +89,5 @@ class ShareWeights(nn.Module):
         others = torch.stack([norm for name, norm in norms.items() if name not in self.shares]).sum()
         measured = torch.cat([own, others[None]])
         all_reduce(measured, op='mean')
-        shares = self.weights.new_tensor(list(self.shares.values()))
-        found = shares / (1 - shares.sum()) * measured[-1] / measured[:-1]
-        mean = torch.where(self.weights > 0, MOMENTUM * self.weights + (1 - MOMENTUM) * found, found)
-        self.weights.copy_(torch.where(found.isfinite(), mean, self.weights))
+        first = self.steps.value == 0
+        self.norms.copy_(measured if first else MOMENTUM * self.norms + (1 - MOMENTUM) * measured)

@@ -10,11 +10,13 @@ from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import InstanceList
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmps_kd.errors import UserError, check_choice
 
 from ..utils.checkpoint_io import file_sha256, load_teacher, read_checkpoint
+from .teacher_cache import TeacherCache
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class DetectorTeacher:
         answers: What is compared at ``rpn.*`` and ``roi.*``: ``heads``, the answers of the teacher's own RPN and box
             head on the student's anchors and RoIs; or ``boxes``, the boxes and scores of the people that it detects,
             which any detector has, see :func:`outputs_of_boxes`.
+        cache: ``dict(folder=...)`` and ``max_gb`` of a :class:`TeacherCache` of feature maps and detections; None: the
+            teacher runs in each step.
 
     Raises:
         UserError: If a file is missing or damaged, weights and config do not fit, or there is no such class.
@@ -63,6 +67,7 @@ class DetectorTeacher:
         preprocessor: torch.nn.Module,
         person_class: int | None = None,
         answers: str = 'heads',
+        cache: dict | None = None,
     ) -> None:
         check_choice('answers', answers, ['heads', 'boxes'])
         try:
@@ -83,6 +88,8 @@ class DetectorTeacher:
         self.preprocessor = preprocessor
         # Compared once: in a training step it would wait for the GPU.
         self.same_normalisation = normalise_alike(preprocessor, self.model.data_preprocessor)
+        about = f'{self.sha256} {cfg.model} {person_class}'
+        self.cache = None if cache is None else TeacherCache(teacher=about, **cache)
 
     def __deepcopy__(self, memo: dict) -> Any:
         """An averaged copy of the student asks the same teacher."""
@@ -91,7 +98,16 @@ class DetectorTeacher:
     @torch.no_grad()
     def extract_feat(self, inputs: Tensor, samples: SampleList | None = None) -> tuple[Tensor, ...]:
         """Feature maps of images (B, 3, H, W) that are normalised the student's way; see :func:`renormalise`."""
-        return self.model.extract_feat(self._own_inputs(inputs, samples))
+        images = self._own_inputs(inputs, samples)
+        if self.cache is None:
+            return self.model.extract_feat(images)
+
+        def compute(indices: list[int]) -> list[dict[str, Tensor]]:
+            maps = self.model.extract_feat(images[indices])
+            return [{str(level): x[i] for level, x in enumerate(maps)} for i in range(len(indices))]
+
+        known = self.cache.answers(images, 'features', compute)
+        return tuple(torch.stack([maps[level] for maps in known]) for level in known[0])
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, samples: SampleList) -> list[DetDataSample]:
@@ -103,12 +119,21 @@ class DetectorTeacher:
             inputs: (B, 3, H, W).
             samples: Their meta information.
         """
-        return self._predict(inputs, samples, rescale=True)
+        return self._predict(self._own_inputs(inputs, samples), samples, rescale=True)
 
     @torch.no_grad()
     def detect_people(self, inputs: Tensor, samples: SampleList) -> InstanceList:
         """Detected people of each image: ``bboxes`` (N, 4) in pixels of ``inputs``, ``scores`` (N,)."""
-        return [result.pred_instances for result in self._predict(inputs, samples, rescale=False)]
+        images = self._own_inputs(inputs, samples)
+
+        def compute(indices: list[int]) -> list[dict[str, Tensor]]:
+            results = self._predict(images[indices], [samples[index] for index in indices], rescale=False)
+            found = [result.pred_instances for result in results]
+            return [dict(bboxes=people.bboxes, scores=people.scores) for people in found]
+
+        everyone = list(range(len(images)))
+        known = compute(everyone) if self.cache is None else self.cache.answers(images, 'detections', compute)
+        return [InstanceData(**people) for people in known]
 
     def forward_rpn(self, x: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Objectness logits and deltas of every anchor, by level, as the RPN gives them.
@@ -136,9 +161,9 @@ class DetectorTeacher:
         head = self.model.roi_head
         return head.reid_head(head.extract_reid_feats(x, rois))
 
-    def _predict(self, inputs: Tensor, samples: SampleList, rescale: bool) -> list[DetDataSample]:
+    def _predict(self, images: Tensor, samples: SampleList, rescale: bool) -> list[DetDataSample]:
         copies = [sample.new() for sample in samples]
-        results = self.model.predict(self._own_inputs(inputs, copies), copies, rescale=rescale)
+        results = self.model.predict(images, copies, rescale=rescale)
         if self.person_class is not None:
             for result in results:
                 result.pred_instances = result.pred_instances[result.pred_instances.labels == self.person_class]

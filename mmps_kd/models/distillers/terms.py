@@ -272,8 +272,10 @@ class RPNBoxTerm(HeadTerm):
         return mean_distance(by_anchor(student.rpn.bbox_preds, 4)[positive], teacher.rpn.bbox_pred[positive])
 
     def _positive(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """(P,) indices; a mask would make the host wait for the GPU each time that it is used."""
         positive = torch.cat(student.rpn.bbox_weights, dim=1).flatten(0, 1)[:, 0] > 0
-        return positive if teacher.rpn.known is None else positive & teacher.rpn.known
+        positive = positive if teacher.rpn.known is None else positive & teacher.rpn.known
+        return positive.nonzero().squeeze(1)
 
 
 class RoIClsTerm(HeadTerm):
@@ -297,7 +299,7 @@ class RoIBoxTerm(HeadTerm):
         """Compare the positive RoIs, averaged over all sampled ones as the hard loss is."""
         roi, positive = student.roi, self._positive(student, teacher)
         deltas, soft, targets = roi.bbox_pred[positive], teacher.roi.bbox_pred[positive], roi.bbox_targets[positive]
-        return self.loss(deltas, soft, targets, len(positive))
+        return self.loss(deltas, soft, targets, len(roi.rois))
 
     def distance(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
         """Mean L2 distance of the positive RoIs' deltas."""
@@ -305,8 +307,10 @@ class RoIBoxTerm(HeadTerm):
         return mean_distance(student.roi.bbox_pred[positive], teacher.roi.bbox_pred[positive])
 
     def _positive(self, student: TrainOutputs, teacher: TeacherOutputs) -> Tensor:
+        """(P,) indices."""
         positive = student.roi.bbox_weights[:, 0] > 0
-        return positive if teacher.roi.known is None else positive & teacher.roi.known
+        positive = positive if teacher.roi.known is None else positive & teacher.roi.known
+        return positive.nonzero().squeeze(1)
 
 
 HEAD_TERMS = {'rpn.cls': RPNClsTerm, 'rpn.bbox': RPNBoxTerm, 'roi.cls': RoIClsTerm, 'roi.bbox': RoIBoxTerm}
@@ -348,7 +352,7 @@ class EmbeddingTerm(nn.Module):
                 'a table of boxes needs their numbers: end the training pipeline with PackPersonSearchInputs'
             )
         index = roi.crops if self.of_boxes else roi.pids
-        known = index >= 0
+        known = (index >= 0).nonzero().squeeze(1)
         return roi.embeddings[known], self.rows[index[known]], roi.overlaps[known]
 
 

@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
@@ -153,33 +154,34 @@ class OIMLoss(nn.Module):
         """
         embeddings, pids = gather_rows(embeddings), gather_rows(pids)
         finite = embeddings.sum(dim=1).isfinite()  # a sum with NaN or infinity in it is not finite
+        # Which rows go where is found on the host, so that it waits for a GPU once and not in each round.
+        pids, finite = torch.stack([pids, finite.to(pids)]).cpu().numpy()
         labelled = pids != UNLABELLED
         if self.update_lut:
-            rows = (labelled & finite).nonzero().squeeze(1)
-            self._update_lut(embeddings.index_select(0, rows), pids.index_select(0, rows))
+            rows = np.flatnonzero(labelled & (finite == 1))
+            self._update_lut(embeddings, rows, pids[rows])
         if len(self.queue) > 0:
-            rows = (~labelled & finite).nonzero().squeeze(1)
-            self._update_queue(embeddings.index_select(0, rows))
+            self._update_queue(embeddings, np.flatnonzero(~labelled & (finite == 1)))
 
-    def _update_lut(self, embeddings: Tensor, pids: Tensor) -> None:
-        if len(pids) == 0:
-            return
-        # Round r writes the r-th embedding of every identity: rows are distinct within a round, and each identity
-        # sees its embeddings in batch order, so the result is that of the sequential definition.
-        occurrence = (pids[:, None] == pids).tril(diagonal=-1).sum(dim=1)
-        for r in range(int(occurrence.max()) + 1):
-            now = (occurrence == r).nonzero().squeeze(1)
-            rows = pids.index_select(0, now)
-            mixed = self.momentum * self.lut.index_select(0, rows)
-            mixed += (1 - self.momentum) * embeddings.index_select(0, now)
-            self.lut.index_copy_(0, rows, F.normalize(mixed, dim=1))
+    def _update_lut(self, embeddings: Tensor, rows: np.ndarray, pids: np.ndarray) -> None:
+        # Round r writes the r-th embedding of every identity: rows of the table are distinct within a round, and each
+        # identity sees its embeddings in batch order, so the result is that of the sequential definition.
+        occurrence = np.tril(pids[:, None] == pids, -1).sum(axis=1)
+        for r in range(occurrence.max(initial=-1) + 1):
+            source, target = (self._to_device(index[occurrence == r]) for index in (rows, pids))
+            mixed = self.momentum * self.lut.index_select(0, target)
+            mixed += (1 - self.momentum) * embeddings.index_select(0, source)
+            self.lut.index_copy_(0, target, F.normalize(mixed, dim=1))
 
-    def _update_queue(self, embeddings: Tensor) -> None:
-        size, count = len(self.queue), len(embeddings)
-        newest = embeddings[-size:]
+    def _update_queue(self, embeddings: Tensor, rows: np.ndarray) -> None:
+        size, count = len(self.queue), len(rows)
+        newest = self._to_device(rows[-size:])
         positions = (self.queue_head + torch.arange(count - len(newest), count, device=newest.device)) % size
-        self.queue.index_copy_(0, positions, newest)
+        self.queue.index_copy_(0, positions, embeddings.index_select(0, newest))
         self.queue_head.copy_((self.queue_head + count) % size)
+
+    def _to_device(self, index: np.ndarray) -> Tensor:
+        return torch.from_numpy(index).to(self.lut.device, non_blocking=True)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Refuse a table of another embedding size; start afresh where identities or queue size differ."""

@@ -6,6 +6,7 @@ from .nae_roi_head import NAERoIHead
 from .qsim_head import QSimNet
 from .reid_head import BNLinear, NormAwareReIDHead, ReIDHead
 from .reid_roi_head import ReIDRoIHead, RoIOutputs
+from .roi_extractor import SparseRoIAlign, SparseRoIExtractor
 from .seq_roi_head import SecondStageOutputs, SeqRoIHead, SeqRoIOutputs
 
 __all__ = [
@@ -21,4 +22,6 @@ __all__ = [
     'SecondStageOutputs',
     'SeqRoIHead',
     'SeqRoIOutputs',
+    'SparseRoIAlign',
+    'SparseRoIExtractor',
 ]

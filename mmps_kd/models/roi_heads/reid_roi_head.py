@@ -148,6 +148,11 @@ class ReIDRoIHead(StandardRoIHead):
         )
         return detected, answer
 
+    def _bbox_forward(self, x: tuple[Tensor], rois: Tensor) -> dict[str, Tensor]:
+        """mmdet's, with logits and deltas in fp32 also under autocast: of bfloat16 scores near 1 few differ."""
+        answer = super()._bbox_forward(x, rois)
+        return {**answer, 'cls_score': answer['cls_score'].float(), 'bbox_pred': answer['bbox_pred'].float()}
+
     def loss_by_outputs(self, outputs: RoIOutputs) -> dict[str, Tensor]:
         """Losses from the heads' outputs; updates the OIM table and queue."""
         box = box_losses(self.bbox_head, outputs.cls_score, outputs)

@@ -43,6 +43,7 @@ def render_image(
     persons: Sequence[tuple[int, Appearance]],
     num_unlabelled: int,
     size: tuple[int, int],
+    largest: float = LARGEST,
 ) -> tuple[np.ndarray, list[PersonBox]]:
     """Render an image in which all of ``persons`` are visible enough to be annotated.
 
@@ -52,6 +53,7 @@ def render_image(
         persons: Identity and appearance of the labelled persons.
         num_unlabelled: Number of unlabelled persons to add.
         size: Width and height in pixels.
+        largest: Scale of the nearest persons, in image heights a metre.
 
     Returns:
         Image (h, w, 3) uint8, B G R, and the annotations, nearest first.
@@ -69,7 +71,7 @@ def render_image(
         props.append(Item(paint_prop(kind, place_rng, scale, foot, light.direction), _PROP, scale, foot))
     crowd = [*persons, *((UNLABELLED, sample_appearance(rng)) for _ in range(num_unlabelled))]
     while True:
-        items = sorted(props + _place_persons(rng, crowd, place, view, light), key=lambda item: item.scale)
+        items = sorted(props + _place_persons(rng, crowd, place, view, light, largest), key=lambda item: item.scale)
         boxes = annotate(items, view.width, view.height)
         # An image with persons has at least one box, as in the real data sets: readers rely on it.
         if sum(box.identity != UNLABELLED for box in boxes) == len(persons) and (boxes or not crowd):
@@ -85,12 +87,17 @@ def render_image(
 
 
 def _place_persons(
-    rng: np.random.Generator, crowd: Sequence[tuple[int, Appearance]], place: Place, view: View, light: Light
+    rng: np.random.Generator,
+    crowd: Sequence[tuple[int, Appearance]],
+    place: Place,
+    view: View,
+    light: Light,
+    largest: float,
 ) -> list[Item]:
     items: list[Item] = []
     for identity, person in crowd:
         # Between the walls, with the middle of the person in the image.
-        scale = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))) * view.height)
+        scale = float(np.exp(rng.uniform(np.log(SMALLEST), np.log(largest))) * view.height)
         reach = (place.half_width - 0.4) * scale
         left, right = max(0.03 * view.width, view.vanishing - reach), min(0.97 * view.width, view.vanishing + reach)
         x = float(rng.uniform(left, right))

@@ -22,6 +22,9 @@ TROUSERS = (
 # fmt: on
 SHOES = ((30, 30, 32), (230, 230, 230), (50, 75, 115), (50, 45, 170), (120, 118, 118))
 
+# Attributes of :class:`Appearance` that people share who dress alike.
+OUTFIT = ('top', 'second', 'pattern', 'sleeves', 'coat', 'bottom', 'bottom_kind')
+
 # Body proportions as fractions of the height.
 HIP, SHOULDER, CHIN, CROWN = 0.50, 0.815, 0.865, 1.0
 THIGH, SHIN, FOOT = 0.235, 0.235, 0.115

@@ -7,6 +7,8 @@ import numpy as np
 from mmps_kd.errors import UserError
 from mmps_kd.structures import UNLABELLED
 
+from .background import LARGEST
+
 # First key of every random generator, so that no two parts share one.
 PLAN, IMAGE, IDENTITY, PLACE, ANNOTATION = range(5)
 
@@ -20,7 +22,16 @@ class SplitSize(NamedTuple):
 
 
 class DatasetSize(NamedTuple):
-    """Size of a data set: image size in pixels, both splits, queries, (fewest, most) unlabelled persons an image."""
+    """Size of a data set.
+
+    Attributes:
+        width, height: Of the images, in pixels.
+        train, test: Size of both splits.
+        queries: Number of queries.
+        unlabelled: Fewest and most unlabelled persons of an image.
+        alike: Number of identities who wear the same top and trousers; they differ by build, hair, shoes, bag and hat.
+        largest: Scale of the nearest persons, in image heights a metre.
+    """
 
     width: int
     height: int
@@ -28,13 +39,20 @@ class DatasetSize(NamedTuple):
     test: SplitSize
     queries: int
     unlabelled: tuple[int, int]
+    alike: int = 1
+    largest: float = LARGEST
 
 
 # `full` has the counts of the real data sets: images, identities, training identities and queries.
+# `hard` is `mini` with smaller people in crowds, each dressed like three others.
 # fmt: off
 SIZES = {
     ('cuhk-sysu', 'tiny'): DatasetSize(160, 120, SplitSize(12, 6, (3, 4)), SplitSize(12, 5, (3, 4)), 5, (0, 1)),
     ('cuhk-sysu', 'mini'): DatasetSize(400, 300, SplitSize(600, 200, (10, 12)), SplitSize(160, 60, (4, 6)), 60, (1, 2)),
+    ('cuhk-sysu', 'hard'):
+        DatasetSize(
+            400, 300, SplitSize(600, 200, (10, 12)), SplitSize(160, 60, (4, 6)), 60, (3, 5), alike=4, largest=0.22
+        ),
     ('cuhk-sysu', 'full'):
         DatasetSize(480, 360, SplitSize(11206, 5532, (2, 4)), SplitSize(6978, 2900, (2, 4)), 2900, (1, 4)),
     ('prw', 'tiny'): DatasetSize(160, 120, SplitSize(12, 6, (3, 4)), SplitSize(12, 5, (3, 4)), 8, (0, 1)),

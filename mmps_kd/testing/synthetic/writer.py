@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mmps_kd.errors import UserError
 
 from . import cuhk_sysu, prw
 from .image import render_image
-from .person import sample_appearance
+from .person import OUTFIT, sample_appearance
 from .plan import IDENTITY, IMAGE, PLACE, ImagePlan, ImageRecord, dataset_size, generator, plan_images
 
 LAYOUTS = {'cuhk-sysu': cuhk_sysu, 'prw': prw}
@@ -27,7 +28,7 @@ def write_dataset(root: Path, layout: str, size: str, seed: int = 0, jobs: int =
     Args:
         root: Folder to write: new, empty, or holding an interrupted attempt of the same data set.
         layout: ``'cuhk-sysu'`` or ``'prw'``.
-        size: ``'tiny'``, ``'mini'`` or ``'full'``.
+        size: ``'tiny'``, ``'mini'``, ``'hard'`` or ``'full'``.
         seed: Seed of all random choices; the files do not depend on ``jobs``.
         jobs: Number of processes that render.
 
@@ -90,9 +91,13 @@ def _render(root: Path, layout: str, size: str, seed: int, plan: ImagePlan) -> I
     module, config, rng = LAYOUTS[layout], dataset_size(layout, size), generator(seed, IMAGE, plan.index)
     place = module.place_of(plan.name)
     place_rng = rng.spawn(1)[0] if place is None else generator(seed, PLACE, place)
-    persons = [(identity, sample_appearance(generator(seed, IDENTITY, identity))) for identity in plan.identities]
+    persons = []
+    for identity in plan.identities:
+        person = sample_appearance(generator(seed, IDENTITY, identity))
+        model = sample_appearance(generator(seed, IDENTITY, identity - identity % config.alike))
+        persons.append((identity, replace(person, **{part: getattr(model, part) for part in OUTFIT})))
     num_unlabelled = int(rng.integers(*config.unlabelled, endpoint=True))
-    image, boxes = render_image(rng, place_rng, persons, num_unlabelled, (config.width, config.height))
+    image, boxes = render_image(rng, place_rng, persons, num_unlabelled, (config.width, config.height), config.largest)
     quality = int(rng.integers(*_JPEG_QUALITY))
     path = root / module.IMAGE_FOLDER / plan.name
     path.write_bytes(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())

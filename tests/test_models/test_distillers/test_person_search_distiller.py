@@ -109,9 +109,9 @@ def test_under_autocast_losses_are_computed_in_fp32(build_model, teacher, lut, m
         losses = [term(outputs, teacher_outputs) for term in model.distillation]
     in_half = [
         outputs.features[0],
-        outputs.roi.cls_score,
+        outputs.rpn.bbox_preds[0],
         teacher_outputs.features[0],
-        teacher_outputs.roi.bbox_pred,
+        teacher_outputs.rpn.bbox_pred,
     ]
     assert [answer.dtype for answer in in_half] == [torch.half] * 4
     assert [loss.dtype for loss in losses] == [torch.float32] * 7

@@ -45,17 +45,17 @@ def test_measured_again_after_an_interval_and_averaged():
         weights(*losses_of())
     assert weights.weights.item() == pytest.approx(6 / 10)
     weights(*losses_of(factor=10.0))
-    assert weights.weights.item() == pytest.approx(0.9 * 6 / 10 + 0.1 * 6 / 20)
+    assert weights.weights.item() == pytest.approx(6 / (0.8 * 10 + 0.2 * 20))
 
 
-def test_a_loss_without_gradient_keeps_its_weight():
+def test_a_loss_that_is_often_0_has_its_share_in_the_mean():
     weights = ShareWeights(dict(loss_hint=0.5))
     assert weights(*losses_of(factor=0.0))['loss_hint'].item() == 0
-    weights.steps.value = 0
-    weights(*losses_of())
-    weights.steps.value = 0
-    weights(*losses_of(factor=0.0))
-    assert weights.weights.item() == pytest.approx(6 / 10)
+    assert weights.weights.item() == 0  # nothing is known of it
+    for factor in (5.0, 0.0, 0.0):
+        weights.steps.value = INTERVAL
+        weights(*losses_of(factor))
+    assert weights.weights.item() == pytest.approx(6 / (0.8 * 0.8 * 0.2 * 10))
 
 
 def test_it_goes_on_from_a_checkpoint():
@@ -67,7 +67,7 @@ def test_it_goes_on_from_a_checkpoint():
     for each in (weights, resumed):
         each(*losses_of())
         each(*losses_of(factor=10.0))
-    assert resumed.weights.item() == weights.weights.item() == pytest.approx(0.9 * 6 / 10 + 0.1 * 6 / 20)
+    assert resumed.weights.item() == weights.weights.item() == pytest.approx(6 / (0.8 * 10 + 0.2 * 20))
 
 
 @pytest.mark.parametrize('value', ['share:0', 'share:1', 'share:', 'part:0.1', '0.1', 'share:much'])

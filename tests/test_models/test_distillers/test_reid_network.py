@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmps_kd.apis.reid_network import PRESETS, ReIDNetwork
 from mmps_kd.errors import UserError
+from mmps_kd.models.distillers.reid_network import PRESETS, ReIDNetwork
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

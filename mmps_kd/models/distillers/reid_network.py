@@ -1,15 +1,23 @@
 """A re-identification network as it was published: an ONNX or OpenVINO file that turns crops of people into vectors."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from mmdet.structures import SampleList
 from PIL import Image
+from torch import Tensor
 
 from mmps_kd.errors import UserError, check_choice
+
+from ..utils.checkpoint_io import file_sha256
+from .teacher import normalisation
 
 IMAGENET = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 
@@ -97,6 +105,65 @@ class ReIDNetwork:
         """Unit vectors (N, D) float32 of crops (h, w, 3) uint8 BGR."""
         vectors = self(np.stack([self.prepare(crop) for crop in crops]))
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class ReIDTeacher:
+    """A re-identification network that embeds crops of the student's RoIs in each step, at ``roi.embedding``.
+
+    What it sees are the student's own input images: augmented and resized, at most as sharp as training images are. A
+    table of its vectors (:class:`BoxLUT`) costs nothing in a step and is of the images as stored.
+
+    Args:
+        network: File of the network.
+        preprocessor: The student's data preprocessor.
+        preset: As for :class:`ReIDNetwork`.
+        **changes: As for :class:`ReIDNetwork`.
+
+    Raises:
+        UserError: As :class:`ReIDNetwork`.
+    """
+
+    answers = 'embeddings'
+
+    def __init__(self, network: str, preprocessor: torch.nn.Module, preset: str = 'osnet', **changes) -> None:
+        self.network, self.preprocessor = ReIDNetwork(network, preset, **changes), preprocessor
+        self.config, self.sha256 = Path(network).name, file_sha256(network)
+        self.dim = self.network(np.zeros((1, 3, *self.network.format.size), np.float32)).shape[1]
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        """An averaged copy of the student asks the same network."""
+        return self
+
+    def extract_feat(self, inputs: Tensor, samples: SampleList | None = None) -> tuple[Tensor, ...]:
+        """What crops are cut from: the images (B, H, W, 3) uint8 BGR, on the CPU."""
+        mean, std, is_rgb, _ = normalisation(self.preprocessor)
+        pixels = (inputs * std + mean).round().clamp(0, 255).byte()
+        return ((pixels.flip(1) if is_rgb else pixels).permute(0, 2, 3, 1).cpu(),)
+
+    def embed(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        """(R, D) unit vectors of RoIs (R, 5) in the images of :meth:`extract_feat`."""
+        if not len(rois):
+            return rois.new_zeros(0, self.dim)
+        (images,) = x
+        height, width = images.shape[1:3]
+        crops = []
+        for index, x1, y1, x2, y2 in rois.tolist():
+            # A RoI at the border keeps a pixel at least.
+            box = [min(max(x1, 0), width - 1), min(max(y1, 0), height - 1), min(x2, width), min(y2, height)]
+            crops.append(crop(images[int(index)].numpy(), [*box[:2], max(box[2], box[0] + 1), max(box[3], box[1] + 1)]))
+        return torch.from_numpy(self.network.embed(crops)).to(rois)
+
+
+def crop(image: np.ndarray, box: list[float]) -> np.ndarray:
+    """The pixels that a box touches.
+
+    Args:
+        image: (H, W, 3).
+        box: x1, y1, x2, y2 in pixels, inside the image.
+    """
+    x1, y1 = (math.floor(value) for value in box[:2])
+    x2, y2 = (math.ceil(value) for value in box[2:])
+    return image[y1:y2, x1:x2]
 
 
 def _run_onnx(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], list]:
