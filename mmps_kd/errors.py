@@ -1,6 +1,7 @@
 """Errors that a user can cause and fix."""
 
 import errno
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -52,6 +53,19 @@ def run_tool(main: Callable[[], None]) -> NoReturn:
             raise
         sys.exit(f'error: {error}: make room, then start again')
     sys.exit(0)
+
+
+def interrupt_at_signals() -> None:
+    """Stop at SIGINT and SIGTERM as at Ctrl-C; a shell may have started this process with Ctrl-C ignored.
+
+    The signal is the argument of the ``KeyboardInterrupt``.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 def _one_line(error: UserError) -> str:

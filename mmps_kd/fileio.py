@@ -1,5 +1,7 @@
-"""Files: written atomically; ``.npz`` files of unknown origin are read as plain arrays alone."""
+"""Files: written atomically, locked; ``.npz`` files of unknown origin are read as plain arrays alone."""
 
+import fcntl
+import logging.config
 import os
 import zipfile
 from collections.abc import Container, Iterator
@@ -74,6 +76,20 @@ def atomic_write(path: str | os.PathLike, suffix: str = '.tmp') -> Iterator[Bina
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Wait until no other process holds the lock of this file, which is made and stays.
+
+    The system frees the lock of a process that dies.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with open(path, 'a') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
     """Write arrays atomically."""
     with atomic_write(path) as file:
@@ -92,3 +108,18 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, archive_size: 
         array = npy.read_array(stream, allow_pickle=False)
         stream.read()  # to the end, where the checksum is compared
     return array
+
+
+@contextmanager
+def keep_log_files() -> Iterator[None]:
+    """Keep the log files of this process open while a library sets up its logging.
+
+    pymilvus (when it is imported) and uvicorn call ``logging.config.dictConfig``, which closes the handlers of all
+    loggers. MMEngine's logger then fails at its next line. Within this context ``dictConfig`` does nothing.
+    """
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure

@@ -130,6 +130,26 @@ def search_files(write_small_config: Callable, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
+def write_means_network() -> Callable:
+    """Write an ONNX network of crops (3, 8, 4) that gives the mean of each channel."""
+    onnx = pytest.importorskip('onnx')
+
+    def write(path: Path, dynamic: bool = True) -> Path:
+        shape, kinds, make = ['N' if dynamic else 1, 3, 8, 4], onnx.TensorProto, onnx.helper
+        graph = make.make_graph(
+            [make.make_node('ReduceMean', ['crops', 'axes'], ['means'], keepdims=0)],
+            'means',
+            [make.make_tensor_value_info('crops', kinds.FLOAT, shape)],
+            [make.make_tensor_value_info('means', kinds.FLOAT, [shape[0], 3])],
+            [make.make_tensor('axes', kinds.INT64, [2], [2, 3])],
+        )
+        onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid('', 18)], ir_version=10), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
 def make_batch() -> Callable:
     """A batch of noise images of 96x128 pixels with given people: one (boxes, pids) pair an image."""
 

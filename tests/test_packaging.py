@@ -40,7 +40,7 @@ def test_wheel_holds_modules_configs_and_tools(site):
     held = {str(p.relative_to(site)) for p in site.rglob('*') if p.is_file()}
     extra = {f'mmps_kd/.mim/{name}' for part in ('configs', 'tools') for name in files_of(part)}
 
-    expected = files_of('mmps_kd', '*.py') | extra | {'mmps_kd/.mim/model-index.yml'}
+    expected = files_of('mmps_kd', '*.py') | files_of('mmps_kd', '*.html') | extra | {'mmps_kd/.mim/model-index.yml'}
     assert {name for name in held if name.startswith('mmps_kd/')} == expected
 
 
@@ -50,7 +50,8 @@ def test_wheel_requires_nothing_of_openmmlab_or_torch(site):
     hard = {line for line in metadata.requires if 'extra ==' not in line}
 
     assert hard == {'numpy', 'safetensors', 'scipy', 'terminaltables', 'tqdm'}
-    assert set(metadata.metadata.get_all('Provides-Extra')) == {'openmmlab', 'upstream', 'dev'}
+    extras = {'openmmlab', 'upstream', 'dev', 'gallery', 'milvus', 'app'}
+    assert set(metadata.metadata.get_all('Provides-Extra')) == extras
     assert metadata.metadata['Requires-Python'] == '<3.14,>=3.10'
 
 

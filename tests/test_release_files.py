@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from mmps_kd.apis import PersonSearchInferencer
 from mmps_kd.evaluation.functional import evaluate_detection, evaluate_search, load_results
-from mmps_kd.gallery import GalleryIndex
+from mmps_kd.gallery import Gallery, read_npz_gallery
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ROOT / 'tests/data/release'
@@ -43,8 +43,8 @@ def test_results_file_has_the_same_figures(config):
 
 def test_checkpoint_gives_the_detections_of_the_results_file(config, tiny_cuhk_sysu):
     inferencer = PersonSearchInferencer(str(config), str(FILES / 'epoch_1.pth'), device='cpu')
-    # The same model, so that the index of its detections is used further.
-    assert inferencer.model.key == GalleryIndex(FILES / 'gallery.npz').model
+    # The same model, so that the gallery of its detections is used further.
+    assert inferencer.model.key == str(read_npz_gallery(FILES / 'gallery.npz')['model'])
     results = load_results(FILES / 'results.npz')
     image = tiny_cuhk_sysu / 'Image/SSM' / results.image_names[0]
     found = inferencer.detect(str(image), score_thr=0.0).scenes[0].people
@@ -53,13 +53,17 @@ def test_checkpoint_gives_the_detections_of_the_results_file(config, tiny_cuhk_s
     np.testing.assert_allclose(found.embeddings, results.embeddings[:count], atol=1e-5)
 
 
-def test_gallery_index_ranks_as_before():
-    index = GalleryIndex(FILES / 'gallery.npz')
-    names = list(index)
-    found, _, similarities, num_detections = index.search(index[names[0]].embeddings[0], names, score_thr=0.0, topk=3)
-    assert [Path(name).name for name in found] == ['s10.jpg', 's8.jpg', 's11.jpg']
-    np.testing.assert_allclose(similarities, [0.9999999, 0.9290244, 0.9203745], atol=1e-6)
-    assert (len(index), num_detections, index.score_thr) == (23, 69, 0.0)
+@pytest.mark.parametrize('place', ['memory', 'folder'])
+def test_gallery_ranks_as_before(place, tmp_path):
+    model = str(read_npz_gallery(FILES / 'gallery.npz')['model'])
+    gallery = Gallery(None if place == 'memory' else tmp_path / 'g', model, dtype='float32')
+    assert gallery.import_npz(FILES / 'gallery.npz') == 23
+    with np.load(FILES / 'gallery.npz') as file:
+        names = file['img_names'].tolist()
+    (hits,) = gallery.search(gallery[names[0]].embeddings[:1], 3, images=names, score_thr=0)
+    assert [Path(name).name for name in hits.images] == ['s10.jpg', 's8.jpg', 's11.jpg']
+    np.testing.assert_allclose(hits.similarities, [0.9999999, 0.9290244, 0.9203745], atol=1e-6)
+    assert (len(gallery), gallery.count(), gallery.info()['score_thr']) == (23, 69, 0.0)
 
 
 def test_look_up_table_is_the_buffer(config):

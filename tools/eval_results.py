@@ -1,8 +1,9 @@
-"""Score a results file (npz) on a test set, without the model that wrote it."""
+"""Score a results file (npz) on a test set, without the model that wrote it; or the marks of a report."""
 
 import argparse
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mmps_kd.datasets import load_cuhk_sysu_evaluation, load_custom_evaluation, 
 from mmps_kd.errors import UserError, run_tool
 from mmps_kd.evaluation.functional import (
     CBGM,
+    NUM_RERANKED,
     DetectionScores,
     EvaluationSet,
     SearchProtocol,
@@ -23,6 +25,8 @@ from mmps_kd.evaluation.functional import (
     evaluate_detection,
     evaluate_search,
     load_results,
+    precision_at_k,
+    read_marks,
 )
 
 UNREACHED = 0.01
@@ -32,7 +36,12 @@ CBGM_DEFAULTS = {'cuhk-sysu': CBGM(k1=10, k2=3), 'prw': CBGM(k1=30, k2=4), 'cust
 
 def parse_args() -> argparse.Namespace:
     """Arguments of the tool."""
-    parser = argparse.ArgumentParser(description='Score a results file; its format and the rules: docs/evaluation.md')
+    if sys.argv[1:2] == ['marks']:
+        return parse_marks_args(sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        description='Score a results file; its format and the rules: docs/evaluation.md',
+        epilog='eval_results.py marks MARKS.json scores the marks of a report: eval_results.py marks --help',
+    )
     parser.add_argument('dataset', choices=['cuhk-sysu', 'prw', 'custom'])
     parser.add_argument(
         'files',
@@ -68,6 +77,15 @@ def parse_args() -> argparse.Namespace:
         choices=['strongest', 'total'],
         help='CBGM: what the box matched to the query gets of its matching: the strongest similarity, as published '
         '(default), or the sum',
+    )
+    parser.add_argument(
+        '--rerank',
+        nargs='?',
+        type=int,
+        const=NUM_RERANKED,
+        metavar='N',
+        help='re-rank the N most similar boxes of each query by their k-reciprocal neighbours; without a number '
+        f'{NUM_RERANKED}',
     )
     parser.add_argument('--out', help='write the figures to this JSON file')
     parser.add_argument('--per-query', help='write the figures of each query (first gallery size) to this CSV file')
@@ -150,7 +168,12 @@ def score_protocols(
     for name, protocol in evaluation.protocols.items():
         check_results(results, protocol, known)
         scores[name] = evaluate_search(
-            results, protocol, score_thr=args.score_thr, cbgm=cbgm, weight_by_score=args.weight_by_score
+            results,
+            protocol,
+            score_thr=args.score_thr,
+            cbgm=cbgm,
+            weight_by_score=args.weight_by_score,
+            rerank=args.rerank,
         )
     return scores
 
@@ -213,12 +236,69 @@ def write_per_query(path: str, scores: SearchScores, protocol: SearchProtocol) -
             )
 
 
+def parse_marks_args(arguments: list[str]) -> argparse.Namespace:
+    """Arguments of ``eval_results.py marks``."""
+    parser = argparse.ArgumentParser(
+        prog='eval_results.py marks', description='Precision at k by the marks of reports; rules: docs/evaluation.md'
+    )
+    parser.set_defaults(dataset='marks')
+    parser.add_argument('marks', nargs='+', help='JSON files that reports of tools/search.py saved')
+    parser.add_argument('--report', help='report.html that all of them must be of')
+    parser.add_argument('--topk', type=int, nargs='+', default=[1, 5, 10, 20], help='values of k')
+    parser.add_argument('--out', help='write the figures to this JSON file')
+    args = parser.parse_args(arguments)
+    if min(args.topk) < 1:
+        parser.error('--topk must be at least 1')
+    return args
+
+
+def score_marks(args: argparse.Namespace) -> None:
+    """Precision at k of each query, by what a person marked, and its mean over the queries with a mark."""
+    require_folders(args.out)
+    queries = [query for marks in read_marks(args.marks, args.report) for query in marks.queries]
+    if not any(mark is not None for query in queries for mark in query.marks):
+        raise UserError(f'{args.marks[0]} has no marked hit: mark some in the report, and save again')
+    scores = [precision_at_k(query.marks, args.topk) for query in queries]
+    precision, marked = (np.stack(part) for part in zip(*scores, strict=True))
+    num_scored = (marked > 0).sum(axis=0)
+    mean = np.nansum(precision, axis=0) / np.maximum(num_scored, 1)
+    rows = [['query', *(f'P@{k} (marked)' for k in args.topk)]]
+    for query, values, counts in zip(queries, precision, marked, strict=True):
+        cells = [f'{100 * p:.1f} ({n})' if n else '- (0)' for p, n in zip(values, counts, strict=True)]
+        rows.append([Path(query.query[0][0]).name, *cells])
+    means = [f'{100 * p:.1f} ({n} queries)' if n else '-' for p, n in zip(mean, num_scored, strict=True)]
+    print(AsciiTable([*rows, ['mean', *means]]).table)
+    if args.out is not None:
+        figures = {
+            f'precision{k}': float(p) if n else None for k, p, n in zip(args.topk, mean, num_scored, strict=True)
+        }
+        each = [
+            dict(
+                image=query.query[0][0],
+                box=query.query[0][1],
+                hits=len(query.hits),
+                marked={str(k): int(n) for k, n in zip(args.topk, counts, strict=True)},
+                precision={str(k): float(p) if n else None for k, p, n in zip(args.topk, values, counts, strict=True)},
+            )
+            for query, values, counts in zip(queries, precision, marked, strict=True)
+        ]
+        Path(args.out).write_text(json.dumps(dict(**figures, queries=each), indent=2) + '\n')
+
+
+def require_folders(*paths: str | None) -> None:
+    """Refuse files to write whose folder is not there."""
+    for path in paths:
+        if path is not None and not Path(path).parent.is_dir():
+            raise UserError(f'there is no folder {Path(path).parent} to write {Path(path).name} to')
+
+
 def main() -> None:
     """Score, print, write."""
     args = parse_args()
-    for path in (args.out, args.per_query):
-        if path is not None and not Path(path).parent.is_dir():
-            raise UserError(f'there is no folder {Path(path).parent} to write {Path(path).name} to')
+    if args.dataset == 'marks':
+        score_marks(args)
+        return
+    require_folders(args.out, args.per_query)
     results = load_results(args.results)
     check_threshold(results, args)
     evaluation = load_evaluation(args)

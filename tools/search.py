@@ -1,11 +1,10 @@
-"""Search for a person, given by a box in an image, in a folder of images or a video.
+"""Search for a person, given by a box in an image, in a folder of images, a video or a gallery.
 
 Several boxes, after one --query or after several, show one person; with --each every box is a search of its own.
 """
 
 import argparse
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +12,11 @@ from mmengine.config import DictAction
 
 from mmps_kd.apis import PersonSearchInferencer, SearchResult, read_match
 from mmps_kd.apis.init_model import load_config
-from mmps_kd.errors import UserError, run_tool
+from mmps_kd.apis.inputs import read_time
+from mmps_kd.deployment import add_backend_options
+from mmps_kd.errors import UserError, interrupt_at_signals, run_tool
+from mmps_kd.evaluation.functional import NUM_RERANKED
+from mmps_kd.gallery import Gallery, is_gallery
 
 LISTED = 10
 
@@ -55,11 +58,31 @@ def parse_args() -> argparse.Namespace:
         '--gallery',
         nargs='+',
         required=True,
-        help='where to search: folders with all below them, images, videos, patterns in quotes',
+        help='where to search: folders with all below them, images, videos, patterns in quotes; or one gallery that '
+        'tools/gallery.py has filled, a folder or an address such as s3://bucket/name, which is searched as it is',
     )
+    parser.add_argument('--camera', nargs='+', metavar='NAME', help='of a gallery, only these cameras')
+    parser.add_argument(
+        '--after',
+        type=read_time,
+        metavar='TIME',
+        help='of a gallery, only images of this time or later, such as 2024-05-06T07:08:09, or a number of seconds',
+    )
+    parser.add_argument('--before', type=read_time, metavar='TIME', help='of a gallery, only images before this time')
     parser.add_argument('--topk', type=int, default=10, help='people in the answer')
     parser.add_argument('--min-similarity', type=float, help='least similarity of people in the answer, -1 to 1')
-    parser.add_argument('--out', type=Path, required=True, help='folder for ranking.png and results.json')
+    parser.add_argument(
+        '--rerank',
+        nargs='?',
+        type=int,
+        const=NUM_RERANKED,
+        metavar='N',
+        help=f're-rank the N most similar people by their k-reciprocal neighbours; without a number {NUM_RERANKED}',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, help='folder for results.json, results.csv, ranking.png, report.html'
+    )
+    parser.add_argument('--no-report', action='store_true', help='do not write report.html')
     parser.add_argument(
         '--index-dir',
         type=Path,
@@ -75,6 +98,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--frame-stride', type=int, default=1, help='of a video every so many frames')
     parser.add_argument('--batch-size', type=int, default=1, help='images that are run at a time')
     parser.add_argument('--device', help='such as cuda:1; default: the GPU if there is one')
+    add_backend_options(parser)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings: key.sub=value ...')
     rest = parser.parse_known_args()[1]
     if rest and not rest[0].startswith('-'):
@@ -111,11 +135,6 @@ def pair_boxes(options: list[tuple[str, str | list[float]]]) -> list[tuple[str, 
     return list(zip(images, boxes, strict=True))
 
 
-def interrupt(number: int, frame: object) -> None:
-    """Stop at a signal as at Ctrl-C; a shell may have started this process with Ctrl-C ignored."""
-    raise KeyboardInterrupt(signal.Signals(number))
-
-
 def report(result: SearchResult, out: Path) -> None:
     """Print the ranking, and what was skipped."""
     for rank, match in enumerate(result.matches, start=1):
@@ -136,7 +155,10 @@ def report(result: SearchResult, out: Path) -> None:
         names = ', '.join(Path(source.name).name for source in result.turned[:LISTED])
         more = ', ...' if len(result.turned) > LISTED else ''
         print(f'turned upright by EXIF, boxes in pixels as stored: {names}{more}', file=sys.stderr)
-    print(f'{out / "ranking.png"}: {result.num_people} people in {result.num_scenes} images searched')
+    written = 'results.json' if result.picture is None else 'ranking.png'
+    if result.picture is None:
+        print('no ranking.png and no report: images of the gallery are not here, or have changed', file=sys.stderr)
+    print(f'{out / written}: {result.num_people} people in {result.num_scenes} images searched')
 
 
 def main() -> None:
@@ -148,10 +170,17 @@ def main() -> None:
         singles = [(image, box) for image, boxes in queries for box in boxes]
         searches = {args.out / str(number): [single] for number, single in enumerate(singles, start=1)}
     cfg = load_config(args.config, args.cfg_options)
-    inferencer = PersonSearchInferencer(cfg, args.checkpoint, args.device)
-    index = inferencer.open_index(args.index_dir or args.out)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    inferencer = PersonSearchInferencer(
+        cfg, args.checkpoint, args.device, backend=args.backend, precision=args.precision
+    )
+    gallery, index = args.gallery, None
+    if len(gallery) == 1 and is_gallery(gallery[0]):
+        if args.index_dir is not None:
+            raise UserError(f'--index-dir is for images: leave it out, gallery {gallery[0]} is searched as it is')
+        gallery = Gallery(gallery[0])
+    else:
+        index = inferencer.open_index(args.index_dir or args.out)
+    interrupt_at_signals()
     try:
         for image, boxes in queries if args.each else ():
             inferencer.embed(image, boxes)  # a bad query stops here, not after the searches before it
@@ -160,18 +189,24 @@ def main() -> None:
             result = inferencer.search(
                 images,
                 boxes,
-                args.gallery,
+                gallery,
                 args.topk,
                 min_similarity=args.min_similarity,
+                rerank=args.rerank,
+                camera=args.camera,
+                after=args.after,
+                before=args.before,
                 batch_size=args.batch_size,
                 score_thr=args.score_thr,
                 frame_stride=args.frame_stride,
                 index=index,
                 out_dir=out,
+                report=not args.no_report,
             )
             report(result, out)
     except KeyboardInterrupt as stopped:
-        print(f'\n{index.path} keeps {len(index)} images: the same command goes on from there', file=sys.stderr)
+        if index is not None:
+            print(f'\n{index.uri} keeps {len(index)} images: the same command goes on from there', file=sys.stderr)
         sys.exit(128 + stopped.args[0])
 
 

@@ -27,6 +27,7 @@ REQUIREMENTS = ROOT / 'requirements'
 VENVS = {'openmmlab': '.venv', 'upstream': '.venv-upstream'}
 STAMP = 'mmps_kd.stamp'
 OLDEST, NEWEST = (3, 10), (3, 13)
+LIBRARIES = ('base.txt', 'onnx.txt', 'gallery.txt', 'milvus.txt', 'app.txt', 'dev.txt', 'docs.txt')
 SCRIPTS = [Path(__file__).with_name(name) for name in ('setup_env.py', 'mmcv_ops.py', 'env_steps.py')]
 
 
@@ -91,7 +92,7 @@ def install(venv: Path, stack: str) -> None:
     say('installing torch (where the package index gives its CUDA build: a download of about 3 GB)')
     pip_install(venv, '-r', REQUIREMENTS / 'torch.txt')
     say('installing libraries')
-    libraries = [f'--requirement={REQUIREMENTS / name}' for name in ('base.txt', 'onnx.txt', 'dev.txt', 'docs.txt')]
+    libraries = [f'--requirement={REQUIREMENTS / name}' for name in LIBRARIES]
     pip_install(venv, *libraries)
     mmcv, others = split_mmcv(read_requirements(REQUIREMENTS / f'{stack}.txt'))
     say(f'installing {", ".join(others)}')

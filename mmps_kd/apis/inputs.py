@@ -1,24 +1,28 @@
 """What an inferencer looks at: files, folders, patterns, arrays and videos, read one image at a time."""
 
+import copy
 import fnmatch
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from datetime import datetime, timezone
+from functools import cache, partial
 from itertools import groupby, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 
 from mmps_kd.datasets.image_files import DamagedImageError, decode_upright, read_orientation
 from mmps_kd.errors import UserError
+from mmps_kd.gallery import Gallery, is_video, split_frame
 
 from .results import Skipped
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.heic', '.heif')
-VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 
 Input = str | os.PathLike | np.ndarray
 """An image or video file, a frame of a video such as ``cam1.mp4#250``, a folder of images and videos, a pattern such as
@@ -45,6 +49,22 @@ class Source:
     def orientation(self) -> int:
         """EXIF orientation of an image file, 1..8: how ``read`` turns it. 1, not at all, of arrays and frames."""
         return read_orientation(self.name)
+
+    @property
+    def file(self) -> str:
+        """The image file, or the video of a frame."""
+        return split_frame(self.name)[0]
+
+    def time(self, video_start: float = 0.0) -> float | None:
+        """Seconds: of a frame after ``video_start``, of a photograph since 1970, as its EXIF data say in local time.
+
+        None if it is not known.
+        """
+        video, frame = split_frame(self.name)
+        if frame is None:
+            return photograph_time(self.name)
+        rate = frame_rate(video)
+        return video_start + frame / rate if rate > 0 else None
 
 
 class Sources:
@@ -79,24 +99,66 @@ class Sources:
         self.frame_stride = frame_stride
 
     def __len__(self) -> int:
-        videos = [file for file in self.files if _is_video(file)]
+        videos = [file for file in self.files if is_video(file)]
         frames = sum(count_frames(video, self.frame_stride) for video in videos)
         return len(self.arrays) + len(self.files) - len(videos) + frames
 
     def __iter__(self) -> Iterator[Source]:
         for name, image in self.arrays.items():
-            stamp = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-            yield Source(name, stamp, partial(np.asarray, image))
+            yield Source(name, _array_stamp(image), partial(np.asarray, image))
         for file in self.files:
-            video, frame = _split_frame(file)
+            video, frame = split_frame(file)
             stamp = _stamp(video)
             if frame is not None:
                 yield Source(file, stamp, partial(read_frame, video, frame))
-            elif _is_video(file):
+            elif is_video(file):
                 for number, read in video_frames(file, self.frame_stride):
                     yield Source(f'{file}#{number}', stamp, read)
             else:
                 yield Source(file, stamp, partial(decode_upright, file))
+
+    def stamps(self) -> dict[str, str]:
+        """Stamp of each image by name, without reading any; of a video the frames that its header claims."""
+        stamps = {name: _array_stamp(image) for name, image in self.arrays.items()}
+        for file in self.files:
+            video, frame = split_frame(file)
+            stamp = _stamp(video)
+            names = [file]
+            if frame is None and is_video(file):
+                numbers = range(0, count_frames(file, self.frame_stride) * self.frame_stride, self.frame_stride)
+                names = [f'{file}#{number}' for number in numbers]
+            stamps |= dict.fromkeys(names, stamp)
+        return stamps
+
+    def named(self, names: Collection[str]) -> Iterator[Source]:
+        """The images of these names, in the order of all; a video is decoded up to the last of them."""
+        missing = set(names)
+        for source in self if missing else ():
+            if source.name in missing:
+                yield source
+                missing.remove(source.name)
+                if not missing:
+                    return
+
+    def part(self, files: slice) -> 'Sources':
+        """The same with some of the files, without arrays."""
+        part = copy.copy(self)
+        part.arrays, part.files = {}, self.files[files]
+        return part
+
+
+def stored_images(gallery: Gallery, names: Collection[str]) -> Iterator[Source]:
+    """The images of a gallery whose files are here and as they were when the gallery got them."""
+    files = {name: split_frame(name)[0] for name in names}
+    stamps = {file: _stamp(file) for file in set(files.values()) if os.path.isfile(file)}
+    here = {name for name, stamp in gallery.stamps(names).items() if stamps.get(files[name]) == stamp}
+    if here:
+        # A video as a whole: it is decoded once, however many of its frames are wanted.
+        yield from Sources(sorted({files[name] for name in here})).named(here)
+
+
+def _array_stamp(image: np.ndarray) -> str:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def _require_image(image: np.ndarray) -> np.ndarray:
@@ -110,13 +172,13 @@ def _files(name: str) -> list[str]:
     path = os.path.abspath(os.path.expanduser(name))
     if os.path.isfile(path):
         return [path]
-    video, frame = _split_frame(path)
+    video, frame = split_frame(path)
     if frame is not None and os.path.isfile(video):
         return [f'{video}#{frame}']
     is_folder = os.path.isdir(path)
     root, *parts = Path(path, '**' if is_folder else '').parts
-    suffixes = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-    files = dict.fromkeys(file for file in _expand(root, parts) if file.lower().endswith(suffixes))
+    found = _expand(root, parts)
+    files = dict.fromkeys(file for file in found if file.lower().endswith(IMAGE_SUFFIXES) or is_video(file))
     if not files and is_folder:
         raise UserError(f'{name} holds no image or video, nor do the folders below it')
     if not files:
@@ -164,16 +226,6 @@ def _names(folder: str) -> list[str]:
         raise UserError(f'{folder} cannot be read: {error.strerror}') from None
     pictures = ('ranking.png', 'vis') if 'results.json' in names else ()
     return sorted(name for name in names if not name.startswith('.') and name not in pictures)
-
-
-def _is_video(file: str) -> bool:
-    return file.lower().endswith(VIDEO_SUFFIXES)
-
-
-def _split_frame(name: str) -> tuple[str, int | None]:
-    """A video and the number of a frame, from a name such as ``cam1.mp4#250``; any other name and None."""
-    video, _, number = name.rpartition('#')
-    return (video, int(number)) if _is_video(video) and number.isdecimal() else (name, None)
 
 
 def _stamp(file: str) -> str:
@@ -263,6 +315,33 @@ def read_frame(path: str, number: int) -> np.ndarray:
         if last == number:
             return read()
     _fail(f'{path} has no frame {number}: its last one is {last}, counted from 0')
+
+
+def read_time(text: str) -> float:
+    """Seconds since 1970, from a number or from ISO 8601 without time zone, as of :func:`photograph_time`."""
+    try:
+        return float(text)
+    except ValueError:
+        return datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()
+
+
+@cache
+def frame_rate(path: str) -> float:
+    """Frames a second by the header of a video; 0 where it does not say."""
+    return _open(path).get(cv2.CAP_PROP_FPS)
+
+
+def photograph_time(path: str) -> float | None:
+    """When a photograph was taken: seconds since 1970 in the camera's local time; None if its EXIF data do not say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of damaged EXIF data; they name no file
+        try:
+            with Image.open(path) as image:
+                exif = image.getexif()
+                text = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
+            return datetime.strptime(text, '%Y:%m:%d %H:%M:%S').replace(tzinfo=timezone.utc).timestamp()
+        except Exception:  # Pillow raises many kinds for files that others can read
+            return None
 
 
 def _open(path: str) -> cv2.VideoCapture:

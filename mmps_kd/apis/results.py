@@ -1,5 +1,6 @@
 """What an inferencer found, as typed objects and as JSON."""
 
+import csv
 import json
 import os
 from collections.abc import Sequence
@@ -109,12 +110,21 @@ class Match:
         box: x1, y1, x2, y2 in pixels as stored.
         score: Of the detection, in 0..1.
         similarity: Dot product of the embeddings, in -1..1.
+        camera: Name of the camera, in a gallery that was filled with cameras; otherwise empty.
+        time: Seconds, see :class:`mmps_kd.gallery.GalleryImage`; None if the gallery does not say.
     """
 
     name: str
     box: tuple[float, float, float, float]
     score: float
     similarity: float
+    camera: str = ''
+    time: float | None = None
+
+    def to_dict(self) -> dict:
+        """Plain values; camera and time only if they are known."""
+        known = {key: value for key, value in asdict(self).items() if value not in ('', None)}
+        return {**known, 'box': list(self.box)}
 
 
 @dataclass(frozen=True)
@@ -137,14 +147,16 @@ class SearchResult(JSONResult):
     Attributes:
         query: Image of the query, of several boxes that of the first.
         query_box: x1, y1, x2, y2 in its pixels.
-        matches: Most similar first; empty if nobody is similar enough.
+        matches: Most similar first, unless they were re-ranked; empty if nobody is similar enough.
         num_scenes: Images searched.
         num_people: Detections found in them.
         skipped: Images that could not be read.
-        picture: (H', W', 3) uint8 RGB, see :func:`draw_ranking`; None if it was not asked for.
+        picture: (H', W', 3) uint8 RGB, see :func:`draw_ranking`; None if it was not asked for, or the images
+            of a gallery are not there.
         queries: All boxes that show the person, if there are several; otherwise empty.
         min_similarity: Least similarity of a match; None if there was no limit.
         turned: Of the query and the matches, the images with an EXIF orientation.
+        reranked: So many of the most similar people were re-ranked by their k-reciprocal neighbours; None: none were.
     """
 
     query: str
@@ -157,26 +169,34 @@ class SearchResult(JSONResult):
     queries: Sequence[QueryBox] = ()
     min_similarity: float | None = None
     turned: list[Turned] = field(default_factory=list)
+    reranked: int | None = None
 
     def to_dict(self) -> dict:
         """``query``, ``gallery`` with what was skipped, and ``matches`` by rank, counted from 1.
 
-        ``queries`` and ``min_similarity`` are there if they were given.
+        ``queries``, ``min_similarity`` and ``reranked`` are there if they were given.
         """
         queries = [dict(name=query.name, box=list(query.box)) for query in self.queries]
         return dict(
             query=dict(name=self.query, box=list(self.query_box)),
             **(dict(queries=queries) if queries else {}),
             **({} if self.min_similarity is None else dict(min_similarity=self.min_similarity)),
+            **({} if self.reranked is None else dict(reranked=self.reranked)),
             gallery=dict(
                 scenes=self.num_scenes, people=self.num_people, skipped=[asdict(scene) for scene in self.skipped]
             ),
-            matches=[
-                dict(rank=rank, **{**asdict(match), 'box': list(match.box)})
-                for rank, match in enumerate(self.matches, start=1)
-            ],
+            matches=[dict(rank=rank, **match.to_dict()) for rank, match in enumerate(self.matches, start=1)],
             **_turned_to_dict(self.turned),
         )
+
+    def save_csv(self, path: str | os.PathLike) -> None:
+        """Write a line for each match; a camera or time that is not known is empty."""
+        with open(path, 'w', newline='') as file:
+            writer = csv.writer(file)
+            writer.writerow(['rank', 'name', 'camera', 'time', 'x1', 'y1', 'x2', 'y2', 'score', 'similarity'])
+            for rank, match in enumerate(self.matches, start=1):
+                time = '' if match.time is None else match.time
+                writer.writerow([rank, match.name, match.camera, time, *match.box, match.score, match.similarity])
 
 
 def read_match(path: str | os.PathLike, rank: int) -> Match:

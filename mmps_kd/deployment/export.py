@@ -15,21 +15,28 @@ OUTPUTS = dict(detect=('boxes', 'scores', 'embeddings'), embed=('embeddings',))
 OPSET = 18
 
 
-def export_program(model: PersonSearchRCNN, task: str = 'detect') -> ExportedProgram:
+def export_program(
+    model: PersonSearchRCNN, task: str = 'detect', dtype: torch.dtype = torch.uint8, any_score_thr: bool = False
+) -> ExportedProgram:
     """Turn a model into a program of torch for one image of any size.
 
     Args:
         model: On the CPU, left as it is.
         task: ``detect``, see :class:`SearchGraph`, or ``embed``, see :class:`EmbedGraph`.
+        dtype: Of the image, ``uint8`` or ``float32``.
+        any_score_thr: To detect: the score threshold is an input, ``score_thr``, not the model's own.
 
     Raises:
         UserError: If the model is to detect and suppresses boxes by anything but plain NMS.
     """
     # Of the examples only type and rank count: both sides and the number of boxes are dynamic.
-    image = torch.zeros(480, 640, 3, dtype=torch.uint8)
+    image = torch.zeros(480, 640, 3, dtype=dtype)
     shapes = dict(image={0: Dim.AUTO, 1: Dim.AUTO})
     if task == 'detect':
-        return torch.export.export(SearchGraph(model), (image,), dynamic_shapes=shapes)
+        inputs = (image,)
+        if any_score_thr:
+            inputs, shapes['score_thr'] = (image, torch.tensor(0.5)), None
+        return torch.export.export(SearchGraph(model), inputs, dynamic_shapes=shapes)
     shapes['boxes'] = {0: Dim.DYNAMIC}
     return torch.export.export(EmbedGraph(model), (image, torch.ones(3, 4)), dynamic_shapes=shapes)
 

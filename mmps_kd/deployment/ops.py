@@ -53,7 +53,8 @@ def roi_align(
         (R, C, height, width).
     """
     rois = torch.cat([rois.new_zeros(len(rois), 1), rois], dim=1)
-    return mmcv_roi_align(feats, rois, (height, width), spatial_scale, samples, 'avg', aligned)
+    # mmcv reads a channels_last map in the wrong order.
+    return mmcv_roi_align(feats.contiguous(), rois, (height, width), spatial_scale, samples, 'avg', aligned)
 
 
 @roi_align.register_fake

@@ -39,11 +39,12 @@ class SearchGraph(nn.Module):
         # Its table and queue are for training.
         roi_head.reid_head.loss_oim = None
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor, score_thr: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Detect and embed persons.
 
         Args:
-            image: (H, W, 3) uint8 BGR, resized as the test pipeline does.
+            image: (H, W, 3) uint8 or float32 BGR in 0..255, resized as the test pipeline does.
+            score_thr: () float32, persons of higher score are given; None for the model's own threshold.
 
         Returns:
             (N, 4) float32 boxes x1, y1, x2, y2 in pixels of ``image``, (N,) float32 scores, highest first, (N, D)
@@ -51,13 +52,17 @@ class SearchGraph(nn.Module):
         """
         size = image.shape[:2]
         x = self.model.extract_feat(preprocess(self.model.data_preprocessor, image))
-        boxes, scores, sources = self._detect(x, propose(self.model.rpn_head, x, size), size)
         roi_head = self.model.roi_head
+        if score_thr is None:
+            score_thr = roi_head.test_cfg.score_thr
+        boxes, scores, sources = self._detect(x, propose(self.model.rpn_head, x, size), size, score_thr)
         rois = rois_and_spare(boxes if roi_head.embed_final_boxes else sources, size)
         embeddings = roi_head.reid_head(roi_head.extract_reid_feats(x, rois))
         return boxes, scores, embeddings[:-1]
 
-    def _detect(self, x: tuple[Tensor], proposals: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def _detect(
+        self, x: tuple[Tensor], proposals: Tensor, size: tuple[int, int], score_thr: float | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Final boxes, scores and the boxes before the last regression, by the first head and a second, if any."""
         head = self.model.roi_head
         cfg = head.test_cfg
@@ -65,7 +70,7 @@ class SearchGraph(nn.Module):
         answer = head._bbox_forward(x, rois)
         boxes = head.bbox_head.bbox_coder.decode(rois[:, 1:], answer['bbox_pred'], max_shape=size)[:-1]
         scores = answer['cls_score'].softmax(dim=1)[:-1, 0]
-        kept = nms(boxes, scores, cfg.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
+        kept = suppress(boxes, scores, cfg.nms.iou_threshold, score_thr, cfg.max_per_img)
         boxes, scores = boxes[kept], scores[kept]
         if not isinstance(head, SeqRoIHead):
             return boxes, scores, proposals[kept]
@@ -73,7 +78,7 @@ class SearchGraph(nn.Module):
         bbox_pred, _, logits = head.forward_second(x, rois)
         regressed = head.second_bbox_head.bbox_coder.decode(rois[:, 1:], bbox_pred, max_shape=size)[:-1]
         scores = scores if head.first_cls_score else logits[:-1].sigmoid()
-        kept = nms(regressed, scores, cfg.second.nms.iou_threshold, cfg.score_thr, cfg.max_per_img)
+        kept = suppress(regressed, scores, cfg.second.nms.iou_threshold, score_thr, cfg.max_per_img)
         return regressed[kept], scores[kept], boxes[kept]
 
 
@@ -98,7 +103,7 @@ class EmbedGraph(nn.Module):
         """Embed persons.
 
         Args:
-            image: (H, W, 3) uint8 BGR, resized as the test pipeline does.
+            image: (H, W, 3) uint8 or float32 BGR in 0..255, resized as the test pipeline does.
             boxes: (N, 4) float32 x1, y1, x2, y2 in pixels of ``image``; none is allowed.
 
         Returns:
@@ -149,6 +154,11 @@ def preprocess(preprocessor: nn.Module, image: Tensor) -> Tensor:
     x = (channels.permute(2, 0, 1).float() - preprocessor.mean) / preprocessor.std
     height, width = (-length % preprocessor.pad_size_divisor for length in image.shape[:2])
     return F.pad(x, (0, width, 0, height), value=preprocessor.pad_value)[None]
+
+
+def suppress(boxes: Tensor, scores: Tensor, iou_thr: float, score_thr: float | Tensor, max_num: int) -> Tensor:
+    """:func:`nms` with a threshold of scores that may be an input of the graph."""
+    return nms(boxes, torch.where(scores > score_thr, scores, -1), iou_thr, ANY_SCORE, max_num)
 
 
 def propose(head: RPNHead, x: tuple[Tensor], size: tuple[int, int]) -> Tensor:

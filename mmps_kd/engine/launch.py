@@ -2,12 +2,14 @@
 
 import atexit
 import gc
+import os
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 
 from mmps_kd.datasets.dataset_wrappers import check_data_sets
+from mmps_kd.errors import UserError
 
 
 def set_up_run(cfg: Config, work_dir: str | None = None, launcher: str = 'none') -> None:
@@ -39,6 +41,30 @@ def prepare_process_group(cfg: Config) -> None:
         torch.distributed.init_process_group('gloo')
         atexit.register(_end_process_group)
         cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)
+
+
+RANKS = {
+    'none': None,
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
+}
+"""Variables in which a launcher gives rank, number of processes and rank on the machine."""
+
+
+def read_rank(launcher: str) -> tuple[int, int, int]:
+    """Rank, number of processes and rank on this machine, for processes that do not talk to each other.
+
+    Raises:
+        UserError: If the process was not started by this launcher.
+    """
+    if RANKS[launcher] is None:
+        return 0, 1, 0
+    try:
+        rank, world, local = (int(os.environ[name]) for name in RANKS[launcher])
+    except KeyError as missing:
+        raise UserError(f'--launcher {launcher}, but {missing.args[0]} is not set: start the tool by it') from None
+    return rank, world, local
 
 
 def _end_process_group() -> None:

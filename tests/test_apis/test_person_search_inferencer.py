@@ -1,6 +1,8 @@
 """Person search from Python."""
 
+import csv
 import json
+import os
 import shutil
 
 import cv2
@@ -10,8 +12,11 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmps_kd.apis import PersonSearchInferencer, Skipped, read_match
+from mmps_kd.apis.inputs import Sources
 from mmps_kd.datasets.image_files import DamagedImageError, decode_image
 from mmps_kd.errors import UserError
+from mmps_kd.evaluation.functional import k_reciprocal_distances
+from mmps_kd.gallery import Detections, Gallery, GalleryImage
 
 
 @pytest.fixture(scope='module')
@@ -187,6 +192,11 @@ def test_a_frame_is_named_as_results_name_it(inferencer, gallery, tmp_path):
     assert inferencer.embed(name, people.boxes) == pytest.approx(people.embeddings, abs=1e-4)
     (alone,) = inferencer.detect(name, score_thr=0).scenes
     assert np.array_equal(alone.people.boxes, people.boxes)
+    filled = Gallery(None, inferencer.model.key, dtype='float32')
+    filled.add([GalleryImage(frame, stamp, frames[frame]) for frame, stamp in Sources(video).stamps().items()])
+    again = inferencer.search(name, people.boxes[0], filled, topk=20, score_thr=0, return_vis=True)
+    assert again.to_dict() == result.to_dict()
+    assert again.picture is not None
     with pytest.raises(UserError, match=r'cam.avi has no frame 4: its last one is 3, counted from 0'):
         inferencer.search(f'{video}#4', BOX, video)
     with pytest.raises(UserError, match='cam.avi stands for 4 images: give one, of a video a frame such as'):
@@ -223,14 +233,128 @@ def test_what_is_written(inferencer, gallery, tmp_path):
     result = inferencer.search(first(gallery), BOX, gallery, topk=2, score_thr=0, out_dir=tmp_path / 'out')
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {
         'ranking.png',
+        'report.html',
+        'results.csv',
         'results.json',
-        f'gallery_{inferencer.model.key[:8]}.npz',
+        f'gallery_{inferencer.model.key[:8]}',
     }
     written = json.loads((tmp_path / 'out/results.json').read_text())
     assert written == result.to_dict()
     assert written['query'] == dict(name=str(first(gallery)), box=BOX)
     assert written['gallery'] == dict(scenes=3, people=9, skipped=[])
     assert [match['rank'] for match in written['matches']] == [1, 2]
+    with open(tmp_path / 'out/results.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    for match, row in zip(written['matches'], rows, strict=True):
+        assert (row['rank'], row['name']) == (str(match['rank']), match['name'])
+        assert [float(row[key]) for key in ('x1', 'y1', 'x2', 'y2')] == match['box']
+        assert (float(row['score']), float(row['similarity'])) == (match['score'], match['similarity'])
+        assert row['camera'] == row['time'] == ''
+
+
+@pytest.fixture
+def filled(inferencer, gallery, tmp_path):
+    """The four images in a gallery: by two cameras in turns, at 0 to 3 seconds."""
+    found = inferencer.detect(gallery, score_thr=0).scenes
+    stamps = Sources(gallery).stamps()
+    filled = Gallery(tmp_path / 'filled', inferencer.model.key, dtype='float32')
+    cameras = ['left', 'right'] * 2
+    filled.add([GalleryImage(s.name, stamps[s.name], s.people, cameras[n], float(n)) for n, s in enumerate(found)])
+    return filled
+
+
+def test_a_gallery_is_searched_as_it_is(inferencer, gallery, filled, calls, tmp_path):
+    """As its images are, with cameras and times; the query's image is left out, no image is run."""
+    expected = inferencer.search(first(gallery), BOX, gallery, topk=20, score_thr=0).to_dict()
+    del calls[:]
+    result = inferencer.search(first(gallery), BOX, filled, topk=20, score_thr=0, out_dir=tmp_path / 'out')
+    assert calls == []
+    names = sorted(map(str, gallery.iterdir()))
+    known = {name: dict(camera=('left', 'right')[n % 2], time=float(n)) for n, name in enumerate(names)}
+    expected['matches'] = [{**match, **known[match['name']]} for match in expected['matches']]
+    assert json.loads((tmp_path / 'out/results.json').read_text()) == expected
+    with open(tmp_path / 'out/results.csv', newline='') as file:
+        rows = [(row['name'], row['camera'], float(row['time'])) for row in csv.DictReader(file)]
+    assert rows == [(match['name'], match['camera'], match['time']) for match in expected['matches']]
+    written = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert written == {'ranking.png', 'report.html', 'results.csv', 'results.json'}
+    assert (tmp_path / 'out/report.html').read_text().count('<li class="card"') == 10  # and the template
+    assert result.picture.shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ('conditions', 'expected'),
+    [
+        (dict(camera='left'), [2]),
+        (dict(camera=['left', 'right']), [1, 2, 3]),
+        (dict(after=2), [2, 3]),
+        (dict(before=2), [1]),
+        (dict(camera='right', after=1, before=3), [1]),
+    ],
+)
+def test_conditions_on_a_gallery(inferencer, gallery, filled, conditions, expected):
+    names = sorted(map(str, gallery.iterdir()))
+    result = inferencer.search(first(gallery), BOX, filled, topk=20, score_thr=0, **conditions)
+    assert {match.name for match in result.matches} == {names[n] for n in expected}
+    assert (result.num_scenes, result.num_people) == (len(expected), 3 * len(expected))
+    with pytest.raises(UserError, match='has no camera lift: its cameras are left, right'):
+        inferencer.search(first(gallery), BOX, filled, score_thr=0, camera='lift')
+    with pytest.raises(UserError, match='camera, after and before are conditions on a gallery'):
+        inferencer.search(first(gallery), BOX, gallery, score_thr=0, **conditions)
+
+
+@pytest.mark.parametrize('change', [os.unlink, os.utime])
+def test_a_gallery_whose_images_are_elsewhere(inferencer, gallery, filled, tmp_path, change):
+    """Nothing is drawn of an image that is gone, or was changed since."""
+    query = decode_image(first(gallery))
+    before = inferencer.search(query, BOX, filled, score_thr=0, topk=3, return_vis=True)
+    assert before.picture is not None
+    change(before.matches[0].name)
+    after = inferencer.search(query, BOX, filled, score_thr=0, topk=3, out_dir=tmp_path / 'out')
+    assert after.to_dict() == before.to_dict()
+    assert after.picture is None
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'results.csv', 'results.json'}
+
+
+def test_a_gallery_that_does_not_fit(inferencer, gallery, filled, tmp_path):
+    filled.score_thr = 0.5
+    filled.add([GalleryImage('other', '', filled[filled.images()[0]])])
+    message = 'has images that were run with a score threshold of 0.5: search with at least that score_thr, not 0.2'
+    with pytest.raises(UserError, match=message):
+        inferencer.search(first(gallery), BOX, filled, score_thr=0.2)
+    with pytest.raises(UserError, match='index is what is known of images: leave it out'):
+        inferencer.search(first(gallery), BOX, filled, index=filled)
+    other = Gallery(tmp_path / 'other', 'f' * 64)
+    with pytest.raises(UserError, match=r'other was made by another model \(ffffffff, this one is'):
+        inferencer.search(first(gallery), BOX, other)
+
+
+@pytest.mark.parametrize(('number', 'topk'), [(40, 60), (40, 5), (60, 60), (1000, 5)])
+def test_the_most_similar_people_are_reranked(inferencer, gallery, number, topk):
+    """Two groups of people around the query, one denser than the other."""
+    (query,) = inferencer.embed(first(gallery), BOX)
+    rng = np.random.default_rng(0)
+    embeddings = query + rng.standard_normal((60, 16), dtype=np.float32) * np.repeat([[0.1], [0.5]], 30, axis=0)
+    embeddings[:30] += rng.standard_normal(16, dtype=np.float32) / 2
+    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    crowd = Gallery(None, inferencer.model.key, dtype='float32')
+    people = Detections(np.tile(np.float32(BOX), (60, 1)), np.ones(60, np.float32), embeddings)
+    crowd.add([GalleryImage(f'{n:02d}', '', people[n : n + 1]) for n in range(60)])
+    order = np.argsort(-(embeddings @ query), kind='stable')
+    distances = k_reciprocal_distances(query, embeddings[order[:number]])
+    expected = [*order[:number][np.argsort(distances, kind='stable')], *order[number:]]
+    assert expected[:topk] != order[:topk].tolist(), 'this example would show nothing'
+    result = inferencer.search(first(gallery), BOX, crowd, topk=topk, rerank=number)
+    assert [int(match.name) for match in result.matches] == expected[:topk]
+    assert [match.similarity for match in result.matches] == pytest.approx(
+        embeddings[expected[:topk]] @ query, abs=1e-5
+    )
+    assert result.to_dict()['reranked'] == number
+    least = sorted(match.similarity for match in result.matches)[2]
+    some = inferencer.search(first(gallery), BOX, crowd, topk=topk, rerank=number, min_similarity=least)
+    assert some.matches == [match for match in result.matches if match.similarity >= least]
+    with pytest.raises(UserError, match='rerank must be at least 1, not 0'):
+        inferencer.search(first(gallery), BOX, crowd, rerank=0)
 
 
 def test_damaged_scenes_are_skipped_counted_and_named(inferencer, gallery):
@@ -312,7 +436,7 @@ def test_search_runs_scenes_again_for_a_lower_threshold(inferencer, strict, gall
     assert sum(runs) == 4
     expected = inferencer.search(query, BOX, gallery, score_thr=0)
     index = strict.open_index(tmp_path)
-    assert (len(index), index.score_thr) == (4, 0.99)
+    assert (len(index), index.info()['score_thr']) == (4, 0.99)
     assert strict.search(query, BOX, gallery, score_thr=0, index=index).to_dict() == expected.to_dict()
     assert sum(runs) == 8
     # What was found with the lower threshold serves the higher one, and new images are run with the lower one.

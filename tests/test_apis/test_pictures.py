@@ -27,7 +27,7 @@ def test_scenes_that_are_shown_are_read_again_and_turned_to_rgb(result, monkeypa
     draw = pictures.draw_ranking
     monkeypatch.setattr(pictures, 'draw_ranking', lambda *args: (drawn.append(args), draw(*args))[1])
     picture = pictures.picture_search(
-        source(BLUE), result, Sources([source(RED), source(GREEN), source(BLUE)]), np.array([result.query_box])
+        source(BLUE), result, Sources([source(RED), source(GREEN), source(BLUE)]).named, np.array([result.query_box])
     )
     ((query, box, title, ranked),) = drawn
     assert query[0, 0].tolist() == [0, 0, 255]
@@ -51,7 +51,7 @@ def test_several_query_images_stand_side_by_side(result):
     assert np.array_equal(image[:120, 100:], low)
     assert (image[120:, 100:] == 255).all()
     assert boxes.tolist() == [[1, 2, 3, 4], [105, 6, 107, 8], [100, 0, 109, 9]]
-    framed = [pictures.picture_search(image, result, Sources([source(RED)] * 3), boxes[:n]) for n in (1, 3)]
+    framed = [pictures.picture_search(image, result, Sources([source(RED)] * 3).named, boxes[:n]) for n in (1, 3)]
     assert framed[0].shape == framed[1].shape
     assert not np.array_equal(*framed)
 

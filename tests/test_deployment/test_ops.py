@@ -93,6 +93,7 @@ def test_roi_align(samples, aligned, tmp_path):
     theirs = RoIAlign((4, 2), spatial_scale=0.25, sampling_ratio=samples, aligned=aligned)
     expected = theirs(feats, torch.nn.functional.pad(rois, (1, 0)))
     assert torch.equal(Align(samples, aligned)(feats, rois), expected)
+    assert torch.equal(Align(samples, aligned)(feats.to(memory_format=torch.channels_last), rois), expected)
 
     run = as_onnx(Align(samples, aligned), (feats, rois), tmp_path)
     np.testing.assert_allclose(run(feats, rois), expected, atol=1e-6)

@@ -69,7 +69,7 @@ def check(command, monkeypatch):
         words.remove(next(word for word in words if word.isdigit()))  # the number of processes
         check_settings(parse(f'tools/{Path(program).stem.removeprefix("dist_")}.py', words, monkeypatch))
     elif program not in SYSTEM:
-        assert program.startswith('tools/')
+        assert program.startswith(('tools/', 'benchmarks/'))
         assert (ROOT / program).stat().st_mode & 0o100, f'{program} is no program'
 
 

@@ -1,5 +1,6 @@
 """Published checkpoints of SeqNet, NAE and OIMNet++ become this package's."""
 
+import copy
 import importlib.util
 import json
 import runpy
@@ -174,14 +175,17 @@ def test_published_answers(tool, shared_data, tmp_path):
     with torch.no_grad():
         data = model.data_preprocessor(batch, False)
         x = model.extract_feat(data['inputs'])
-        (proposals,) = model.rpn_head.predict(x, data['data_samples'], rescale=False)
+        # In float64: the rounding of float32 moves a proposal by up to 1e-3 pixels, on some processors further.
+        precise = copy.deepcopy(model).double()
+        precise_x = precise.extract_feat(data['inputs'].double())
+        (proposals,) = precise.rpn_head.predict(precise_x, data['data_samples'], rescale=False)
         rois = bbox2roi([torch.from_numpy(golden['proposals'])])
         first = model.roi_head._bbox_forward(x, rois)
         (sample,) = model.predict(data['inputs'], data['data_samples'])
     found = sample.pred_instances
     answers = dict(
         feat_res4=(x[0][:, ::64], 5e-5),
-        proposals=(proposals.bboxes, 1e-3),
+        proposals=(proposals.bboxes, 5e-4),
         first_cls_logits=(first['cls_score'].flip(1), 1e-5),
         det_boxes=(found.bboxes, 1e-3),
         det_scores=(found.scores, 1e-5),

@@ -106,6 +106,12 @@ def test_prw(run, prw, prw_results, capsys):
 def test_prw_options(run, prw, prw_results):
     assert run('prw', prw_results, '--data-root', prw, '--ignore-cam-id')['mAP'] == pytest.approx(7 / 12)
     assert run('prw', prw_results, '--data-root', prw, '--cross-camera')['mAP'] == 1.0
+    # Among so few boxes all are neighbours of each other: the order stays.
+    assert run('prw', prw_results, '--data-root', prw, '--rerank')['mAP'] == pytest.approx(7 / 12)
+    with pytest.raises(UserError, match='rerank=1000: give at least 1, and neither cbgm nor weight_by_score with it'):
+        run('prw', prw_results, '--data-root', prw, '--rerank', '--cbgm')
+    with pytest.raises(UserError, match='rerank=0: give at least 1'):
+        run('prw', prw_results, '--data-root', prw, '--rerank', 0)
     figures = run('prw', prw_results, '--data-root', prw, '--score-thr', 0.7)
     assert (figures['mAP'], figures['det_recall']) == pytest.approx((1 / 4, 3 / 4))
     figures = run('prw', prw_results, '--data-root', prw, '--det-score-thr', 0.7)

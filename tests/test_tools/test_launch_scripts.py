@@ -96,3 +96,15 @@ def test_usage_without_arguments(script):
     assert done.returncode == 1
     assert done.stderr.startswith('usage: ')
     assert done.stderr.count('\n') == 1
+
+
+def test_gallery_scripts(launch):
+    given = ['in 1', 'in 2', '--gallery', 's3://b/g']
+    index = [str(TOOLS / 'gallery.py'), 'index', 'config.py', 'last.pth', *given]
+
+    words = launch('dist_gallery.sh', 'config.py', 'last.pth', '4', *given)
+    assert words == [*TORCHRUN, '--standalone', '--nproc_per_node=4', *index, '--launcher', 'pytorch']
+
+    words = launch('slurm_gallery.sh', 'gpu', 'fill', 'config.py', 'last.pth', *given, GPUS='16')
+    assert words[:5] == ['--partition=gpu', '--job-name=fill', '--gres=gpu:8', '--ntasks=16', '--ntasks-per-node=8']
+    assert words[-len(index) - 4 :] == ['python', '-u', *index, '--launcher', 'slurm']

@@ -1,22 +1,24 @@
 """tools/search.py as a user runs it: the same embeddings as tools/test.py, and what happens when it is stopped."""
 
 import json
-import multiprocessing
 import os
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
+import forked_tool
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmps_kd.apis import PersonSearchInferencer
-from mmps_kd.apis.inferencer import SearchModel
 from mmps_kd.datasets.image_files import decode_image
 from mmps_kd.evaluation.functional import load_results
+from mmps_kd.gallery import Gallery
 
 BOX = ['40', '60', '90', '200']
 
@@ -44,30 +46,13 @@ def search(repo_root, search_files, query, gallery, tmp_path):
     """
     tool, log, count = str(repo_root / 'tools/search.py'), tmp_path / 'log', tmp_path / 'calls'
 
-    def call(out, stop_at, number):
-        detect = SearchModel.detect
-
-        def counted(model, images):
-            with open(count, 'a') as file:
-                file.write('x')
-            if count.stat().st_size == stop_at:
-                os.kill(os.getpid(), number)
-            return detect(model, images)
-
-        SearchModel.detect = counted
-        # As in a job that a script started in the background.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stdout = sys.stderr = open(log, 'w', buffering=1)  # noqa: SIM115  for the rest of the process
-        files = ['--query', str(query), '--box', *BOX, '--gallery', str(gallery), '--out', str(out)]
-        sys.argv = [tool, *map(str, search_files), *files, '--score-thr', '0', '--device', 'cpu']
-        runpy.run_path(tool, run_name='__main__')
-
     def run(out, stop_at=0, number=signal.SIGINT):
         count.write_text('')
-        process = multiprocessing.get_context('fork').Process(target=call, args=(out, stop_at, number))
-        process.start()
-        process.join()
-        return process.exitcode, log.read_text(), count.stat().st_size
+        files = ['--query', str(query), '--box', *BOX, '--gallery', str(gallery), '--out', str(out)]
+        arguments = [*map(str, search_files), *files, '--score-thr', '0', '--device', 'cpu']
+        before = partial(forked_tool.stop_at_call, count, stop_at, number)
+        code = forked_tool.run(tool, arguments, log, {}, before)
+        return code, log.read_text(), count.stat().st_size
 
     return run
 
@@ -102,14 +87,18 @@ def test_what_is_printed_and_written(search, gallery, tmp_path):
     ]
     assert lines[12] == f'{tmp_path}/out/ranking.png: 36 people in 12 images searched'
     assert Image.open(tmp_path / 'out/ranking.png').width > 1000
+    report = (tmp_path / 'out/report.html').read_text()
+    assert report.count('<li class="card"') == 11  # and the template
+    assert '36 people in 12 images searched' in report
 
 
 def test_the_index_can_stand_elsewhere(repo_root, search_files, query, gallery, tmp_path, monkeypatch):
     files = ['--query', query, '--box', *BOX, '--gallery', gallery, '--out', tmp_path / 'out']
-    stop(monkeypatch, repo_root, *search_files, *files, '--index-dir', tmp_path / 'index', '--score-thr', '0')
-    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'ranking.png', 'results.json'}
+    options = ['--index-dir', tmp_path / 'index', '--score-thr', '0']
+    stop(monkeypatch, repo_root, *search_files, *files, *options, '--no-report')
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'ranking.png', 'results.csv', 'results.json'}
     (index,) = (tmp_path / 'index').iterdir()
-    assert len(load_results(index).image_names) == 12
+    assert len(Gallery(index)) == 12
 
 
 def stop(monkeypatch, repo_root, *arguments):
@@ -182,7 +171,9 @@ def test_each_box_by_itself(run, query, gallery, tmp_path):
     assert run('--query', query, '--box', *BOX, '--box', *OTHER_BOX, '--each') == 0
     both = [json.loads((out / number / 'results.json').read_text()) for number in '12']
     assert [result['query']['box'] for result in both] == [[float(x) for x in box] for box in (BOX, OTHER_BOX)]
-    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ['1', '2']
+    folders = sorted(path.name for path in out.iterdir() if path.is_dir())
+    assert folders[:2] == ['1', '2']
+    assert [name.startswith('gallery_') for name in folders[2:]] == [True]
     assert run('--query', query, '--box', *OTHER_BOX) == 0
     assert matches(out) == both[1]['matches']
     # A bad box is named before anything is searched.
@@ -229,11 +220,61 @@ def test_images_and_boxes_that_do_not_fit(run, tmp_path, monkeypatch, arguments,
 
 def test_a_damaged_index_is_one_line(run, query, tmp_path):
     assert run('--query', query, '--box', *BOX) == 0
-    (index,) = (tmp_path / 'out').glob('gallery_*.npz')
-    index.write_bytes(index.read_bytes()[:-100])
+    (index,) = (tmp_path / 'out').glob('gallery_*')
+    for file in filter(Path.is_file, index.rglob('*')):
+        file.write_bytes(file.read_bytes()[:-100])
     line = run('--query', query, '--box', *BOX)
-    assert line.startswith(f'error: the gallery index {index} is damaged')
+    assert line.startswith(f'error: gallery {index} ')
     assert '\n' not in line
+
+
+def test_a_gallery_without_its_images(run, repo_root, search_files, query, gallery, tmp_path, monkeypatch, capsys):
+    """As its images; by camera and time, and when the images are gone."""
+    filled = tmp_path / 'filled'
+    for number, path in enumerate(sorted(gallery.iterdir())):
+        (gallery / 'ab'[number % 2]).mkdir(exist_ok=True)
+        path.rename(gallery / 'ab'[number % 2] / path.name)
+    fill = ['index', *search_files, gallery, '--gallery', filled, '--camera-folders', '--device', 'cpu']
+    monkeypatch.setattr(sys, 'argv', ['gallery.py', *map(str, fill), '--score-thr', '0', '--num-workers', '0'])
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(repo_root / 'tools/gallery.py'), run_name='__main__')
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    given = ['--query', query, '--box', *BOX, '--rerank', '--topk', '5']
+    assert run(*given) == 0
+    by_images = matches(tmp_path / 'out')
+    given += ['--gallery', filled, '--out', tmp_path / 'next']
+    assert run(*given) == 0
+    by_gallery = matches(tmp_path / 'next')
+    assert [(m['name'], m['camera']) for m in by_gallery] == [
+        (m['name'], Path(m['name']).parent.name) for m in by_images
+    ]
+    assert json.loads((tmp_path / 'next/results.json').read_text())['reranked'] == 1000
+    files = {'ranking.png', 'report.html', 'results.csv', 'results.json'}
+    assert {path.name for path in (tmp_path / 'next').iterdir()} == files
+    shutil.rmtree(gallery)
+    capsys.readouterr()
+    assert run(*given, '--camera', 'b', '--out', tmp_path / 'b') == 0
+    assert {match['camera'] for match in matches(tmp_path / 'b')} == {'b'}
+    assert {path.name for path in (tmp_path / 'b').iterdir()} == {'results.csv', 'results.json'}
+    output = capsys.readouterr()
+    assert output.out.endswith(f'{tmp_path}/b/results.json: 18 people in 6 images searched\n')
+    assert output.err == 'no ranking.png and no report: images of the gallery are not here, or have changed\n'
+    for more, message in (
+        (['--index-dir', tmp_path], '--index-dir is for images'),
+        (['--camera', 'c'], f'gallery {filled} has no camera c: its cameras are a, b'),
+        (['--after', '2024-05-06T07:08:09'], f'gallery {filled} has no image with a time'),
+        (['--gallery', query.parent, '--camera', 'b'], 'camera, after and before are conditions on a gallery'),
+        (
+            ['--backend', 'onnxruntime', '--precision', 'bf16'],
+            "precision='bf16' does not exist for backend onnxruntime",
+        ),
+        (['--precision', 'bf16'], f'gallery {filled} was made by another model'),
+    ):
+        line = run(*given, *more)
+        assert line.startswith(f'error: {message}')
+        assert '\n' not in line
 
 
 @pytest.mark.slow

@@ -98,6 +98,10 @@ def test_test_prints_figures_writes_results_and_pictures(trained, tiny_cuhk_sysu
     assert len(rankings) == 5
     assert Image.open(rankings[0]).width > 1000
     assert len(list(tmp_path.glob('*/show/*.jpg'))) == 12
+    (report,) = tmp_path.glob('*/show/report.html')
+    html = report.read_text()
+    assert html.count('<section class="ranking"') == 5
+    assert f'<dt>mAP</dt><dd>{100 * figures["search/mAP"]:.1f}<' in html
 
 
 def run_in_process(monkeypatch, capsys, tool, *arguments):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 from mmps_kd.datasets.base_person_search import BasePersonSearchDataset
 from mmps_kd.datasets.image_files import decode_image
-from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol
+from mmps_kd.evaluation.functional import RankedBoxes, SearchProtocol, mean_precision_at_recall
 from mmps_kd.evaluation.metrics import BaseSearchMetric
 from mmps_kd.models.detectors import PersonSearchDistiller
 from mmps_kd.models.distillers.teacher import DetectorTeacher
@@ -30,10 +31,13 @@ from mmps_kd.visualization import (
     join_panels,
 )
 from mmps_kd.visualization.distillation import draw_difference, feature_difference, spread_over_image
+from mmps_kd.visualization.report import EvaluatedQuery, evaluation_report, write_report
 
 from ..unwrap import unwrapped_distiller
 
 MAX_MISSED = 5
+CMC_RANKS = np.arange(1, 51)
+_FIGURES = dict(det_ap='detection AP', det_recall='detection recall', det_recall_labelled='recall, labelled')
 
 
 @HOOKS.register_module()
@@ -42,8 +46,8 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
 
     Off by default, as in mmdet. With ``draw``, which ``tools/test.py --show-dir`` sets:
 
-    - testing draws every image, and the rankings after it, into ``<work dir>/<timestamp>/<test_out_dir>`` or, without
-      that, to the visualizer's backends;
+    - testing draws every image, and the rankings after it, into ``<work dir>/<timestamp>/<test_out_dir>``, with
+      ``report.html`` of the whole evaluation, or, without that, to the visualizer's backends;
     - validation hands to the backends an image every ``interval`` iterations, the rankings, and for a
       :class:`PersonSearchDistiller` with a detector teacher the first image as both see it.
 
@@ -52,15 +56,17 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
     Args:
         num_queries: Queries that are drawn, spread evenly over the main protocol.
         topk: Detections shown for each.
+        report_queries: Queries in ``report.html``, those of the lowest AP.
         **kwargs: As for mmdet's ``DetVisualizationHook``, without ``backend_args``: images are read from disk, as
             training reads them. A ``score_thr`` below the model's own is refused.
     """
 
-    def __init__(self, num_queries: int = 8, topk: int = 10, **kwargs) -> None:
+    def __init__(self, num_queries: int = 8, topk: int = 10, report_queries: int = 20, **kwargs) -> None:
         super().__init__(**kwargs)
         self.asked_score_thr: float | None = kwargs.get('score_thr')
         self.num_queries = num_queries
         self.topk = topk
+        self.report_queries = report_queries
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[DetDataSample]
@@ -95,7 +101,7 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
                 runner.visualizer.add_image(f'val_ranking_{query:04d}', np.asarray(picture), runner.iter)
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Draw rankings into ``<test_out_dir>/rankings``, or to the backends."""
+        """Draw rankings into ``<test_out_dir>/rankings``, or to the backends; write ``<test_out_dir>/report.html``."""
         if not self.draw or not is_main_process():
             return
         for query, picture in self._rankings(runner.test_evaluator, runner.test_dataloader.dataset):
@@ -104,7 +110,13 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
             else:
                 picture.save(self._out_dir(runner, 'rankings') / f'query_{query:04d}.png')
         if self.test_out_dir is not None:
-            runner.logger.info(f'pictures are in {self._out_dir(runner)}')
+            folder, dataset = self._out_dir(runner), runner.test_dataloader.dataset
+            metric = _search_metric(runner.test_evaluator)
+            if metric is not None:
+                title = f'{runner.experiment_name}: {dataset.metainfo["dataset_name"]}'
+                html = report_evaluation(folder, title, dataset, metric, metrics, self.report_queries, self.topk)
+                write_report(folder / 'report.html', html)
+            runner.logger.info(f'pictures are in {folder}')
 
     def _out_dir(self, runner: Runner, folder: str = '') -> Path:
         path = Path(runner.work_dir, runner.timestamp, self.test_out_dir, folder)
@@ -125,13 +137,17 @@ class PersonSearchVisualizationHook(DetVisualizationHook):
 
     def _rankings(self, evaluator: Evaluator, dataset: BasePersonSearchDataset) -> Iterator[tuple[int, Image.Image]]:
         """Some queries and their drawn rankings; none where search is not evaluated."""
-        metric = next((metric for metric in evaluator.metrics if isinstance(metric, BaseSearchMetric)), None)
+        metric = _search_metric(evaluator)
         if metric is None:
             return
         protocol = dataset.metainfo['evaluation'].main
         queries = np.linspace(0, protocol.num_queries - 1, self.num_queries).round().astype(int)
         for query in np.unique(queries).tolist():
             yield query, draw_query(Path(dataset.data_prefix['img']), protocol, query, metric, self.topk)
+
+
+def _search_metric(evaluator: Evaluator) -> BaseSearchMetric | None:
+    return next((metric for metric in evaluator.metrics if isinstance(metric, BaseSearchMetric)), None)
 
 
 @torch.no_grad()
@@ -192,6 +208,79 @@ def draw_query(
         _title(protocol.query_images[query], query, ranked, missed, topk),
         [RankingPicture(read_image(img_root / name), box, sim, match, name) for name, box, sim, match, _ in shown],
         [MissedPicture(read_image(img_root / name), box, rank, name) for name, box, rank in missed[:MAX_MISSED]],
+    )
+
+
+def report_evaluation(
+    folder: Path,
+    title: str,
+    dataset: BasePersonSearchDataset,
+    metric: BaseSearchMetric,
+    figures: dict[str, float],
+    num_queries: int,
+    topk: int,
+) -> str:
+    """HTML report of an evaluation under the main protocol: figures, curves, the queries of the lowest AP.
+
+    Args:
+        folder: Where the report will be.
+        title: What was evaluated.
+        dataset: The test set.
+        metric: After evaluation.
+        figures: What the evaluator gave, fractions by name with the metric's prefix.
+        num_queries: Queries shown.
+        topk: Detections shown for each.
+    """
+    root, protocol, scores = Path(dataset.data_prefix['img']), dataset.metainfo['evaluation'].main, metric.last_scores
+    queries = []
+    for query in np.argsort(scores.ap, kind='stable')[:num_queries].tolist():
+        ranked = metric.rank(query, topk=sys.maxsize)
+        missed = find_missed(ranked, protocol.of_query(query), topk)[:MAX_MISSED]
+        shown = replace(
+            ranked,
+            image_names=np.array([str(root / name) for name in ranked.image_names[:topk]], dtype=str),
+            boxes=ranked.boxes[:topk],
+            scores=ranked.scores[:topk],
+            similarities=ranked.similarities[:topk],
+            is_match=ranked.is_match[:topk],
+        )
+        queries.append(
+            EvaluatedQuery(
+                number=query,
+                name=str(root / protocol.query_images[query]),
+                box=protocol.query_boxes[query],
+                ap=float(scores.ap[query]),
+                first_hit=int(scores.first_hit[query]),
+                ranked=shown,
+                missed=[(str(root / name), box, rank) for name, box, rank in missed],
+            )
+        )
+    levels, order = np.linspace(0, 1, 101), np.sort(scores.ap)
+    precision = mean_precision_at_recall(scores.hit_precision, scores.hit_offsets, scores.num_truths, levels)
+    first = scores.first_hit[:, None]
+    curves = [
+        ('Precision and recall, mean over the queries', 'recall', 'precision', levels, precision),
+        (
+            'Queries with a right hit among the first k',
+            'k',
+            'top-k',
+            CMC_RANKS,
+            ((first > 0) & (first <= CMC_RANKS)).mean(0),
+        ),
+        ('AP of each query, the worst first', 'share of the queries', 'AP', np.linspace(0, 1, len(order)), order),
+    ]
+    named = {
+        _FIGURES.get(name, name.replace('top', 'top-')): figures[f'{metric.prefix}/{name}']
+        for name in metric.figure_names
+    }
+    return evaluation_report(
+        folder,
+        title,
+        named,
+        curves,
+        queries,
+        protocol.num_queries,
+        lambda wanted: ((name, read_image(name), 1) for name in sorted(wanted)),
     )
 
 

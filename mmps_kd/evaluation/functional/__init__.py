@@ -14,7 +14,9 @@ from mmps_kd.structures import (
 from .cbgm import CBGM
 from .curves import mean_precision_at_recall
 from .detection import DetectionScores, evaluate_detection
+from .marks import MarkedQuery, Marks, precision_at_k, read_marks
 from .pairs import evaluate_pairs, rank_pairs
+from .reranking import NUM_RERANKED, k_reciprocal_distances
 from .results_file import check_results, check_score_thr, load_results, save_pairs, save_results
 from .search import evaluate_search, most_similar, rank_gallery
 from .upper_bound import ground_truth_results
@@ -24,6 +26,9 @@ __all__ = [
     'DetectionScores',
     'EvaluationSet',
     'GroundTruth',
+    'NUM_RERANKED',
+    'MarkedQuery',
+    'Marks',
     'PairResults',
     'QueryContext',
     'RankedBoxes',
@@ -36,11 +41,14 @@ __all__ = [
     'evaluate_pairs',
     'evaluate_search',
     'ground_truth_results',
+    'k_reciprocal_distances',
     'load_results',
     'mean_precision_at_recall',
     'most_similar',
+    'precision_at_k',
     'rank_gallery',
     'rank_pairs',
+    'read_marks',
     'save_pairs',
     'save_results',
 ]

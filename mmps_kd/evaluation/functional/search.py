@@ -10,10 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from mmps_kd.errors import UserError
 from mmps_kd.structures import RankedBoxes, SearchProtocol, SearchResults, SearchScores
 from mmps_kd.structures.evaluation_data import expand_runs, paired_iou, run_offsets
 
 from .cbgm import CBGM, rerank_rows
+from .reranking import k_reciprocal_distances
 from .results_file import check_against_protocol, check_score_thr, check_structure
 
 CHUNK_SIZE = 2**23
@@ -89,6 +91,7 @@ def evaluate_search(
     topk: Sequence[int] = (1, 5, 10),
     cbgm: CBGM | None = None,
     weight_by_score: bool = False,
+    rerank: int | None = None,
     chunk_size: int = CHUNK_SIZE,
 ) -> SearchScores:
     """Score a search as the field does (rules, sources and tie rule: docs/evaluation.md).
@@ -100,19 +103,39 @@ def evaluate_search(
         topk: Values of k.
         cbgm: Re-rank by context bipartite graph matching.
         weight_by_score: Multiply each similarity by the detection's score.
+        rerank: Re-rank so many of the most similar boxes of each query by :func:`k_reciprocal_distances`; None: none.
         chunk_size: Similarities held in memory at a time, 4 bytes each and about six times that while working.
 
     Raises:
-        UserError: If the results do not fit the protocol, a query has no true box in its gallery, or the model
-            dropped detections above ``score_thr``.
+        UserError: If the results do not fit the protocol, a query has no true box in its gallery, the model dropped
+            detections above ``score_thr``, or ``rerank`` is below 1 or given with another option of the ranking.
     """
+    if rerank is not None and (rerank < 1 or cbgm is not None or weight_by_score):
+        raise UserError(f'rerank={rerank}: give at least 1, and neither cbgm nor weight_by_score with it')
     check_structure(results)
     check_against_protocol(results, protocol)
     gallery = build_gallery(results, protocol, score_thr, weight_by_score)
     rows = gallery_rows(gallery, protocol, results.query_embeddings, chunk_size)
     if cbgm is not None:
         rows = rerank_rows(rows, gallery, results, protocol, score_thr, cbgm)
+    if rerank is not None:
+        rows = k_reciprocal_rows(rows, gallery, results.query_embeddings, rerank)
     return score_rows(rows, protocol, topk)
+
+
+def k_reciprocal_rows(
+    rows: Iterable[tuple], gallery: Gallery, query_embeddings: np.ndarray, num_reranked: int
+) -> Iterator[tuple]:
+    """Put the ``num_reranked`` most similar boxes of each query in the order of their k-reciprocal distances.
+
+    The similarities of these boxes become values above those of all others; ``rows`` are :func:`gallery_rows`.
+    """
+    for query, (similarities, detections, candidates) in zip(query_embeddings, rows, strict=True):
+        first = most_similar(similarities, num_reranked)
+        reranked = similarities.astype(np.float64)
+        distances = k_reciprocal_distances(query, gallery.features[detections[first]])  # 0..1
+        reranked[first] = similarities.max(initial=0) + 2 - distances
+        yield reranked, detections, candidates
 
 
 def score_rows(rows: Iterable[tuple], protocol: SearchProtocol, topk: Sequence[int]) -> SearchScores:

@@ -60,6 +60,7 @@ class QueryGuidedSearchMetric(BaseSearchMetric):
     def score(self) -> dict[str, float]:
         """Score all pairs of the main protocol."""
         scores = evaluate_pairs(self.last_results, self.evaluation.main, score_thr=self.score_thr, topk=self.topk)
+        self.last_scores = scores
         figures = search_figures(scores)
         print_table([search_header(self.topk), table_row(next(iter(self.evaluation.protocols)), figures)])
         return figures

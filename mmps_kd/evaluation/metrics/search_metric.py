@@ -48,6 +48,7 @@ class BaseSearchMetric(ProtocolMetric):
 
     Attributes:
         last_results: What the last evaluation found, on the main process: what pictures are drawn from.
+        last_scores: Its figures under the main protocol.
         model_score_thr: Score below which the model drops detections, from :class:`ScoreThresholdHook`; None if it is
             not known. It is written to ``out_file``.
 
@@ -61,6 +62,7 @@ class BaseSearchMetric(ProtocolMetric):
 
     default_prefix = 'search'
     last_results: SearchResults | PairResults | None = None
+    last_scores: SearchScores | None = None
     model_score_thr: float | None = None
 
     def __init__(
@@ -93,6 +95,11 @@ class BaseSearchMetric(ProtocolMetric):
     def save(self, path: str) -> None:
         """Write the last results."""
 
+    @property
+    @abstractmethod
+    def figure_names(self) -> list[str]:
+        """Names of the figures that :meth:`score` gives."""
+
     @abstractmethod
     def score(self) -> dict[str, float]:
         """Figures of the last results, printed as tables too."""
@@ -117,16 +124,23 @@ class SearchMetric(BaseSearchMetric):
         det_score_thr: The same for the detection figures; ``score_thr`` if None.
         cbgm: Settings of :class:`CBGM` to re-rank by context bipartite graph matching; None for none.
         weight_by_score: Multiply each similarity by the detection score (confidence-weighted similarity).
+        rerank: Re-rank so many of the most similar boxes of each query by their k-reciprocal neighbours; None for none.
         **kwargs: As for :class:`BaseSearchMetric`; ``out_file`` is for ``tools/eval_results.py``.
     """
 
     def __init__(
-        self, det_score_thr: float | None = None, cbgm: dict | None = None, weight_by_score: bool = False, **kwargs
+        self,
+        det_score_thr: float | None = None,
+        cbgm: dict | None = None,
+        weight_by_score: bool = False,
+        rerank: int | None = None,
+        **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.det_score_thr = self.score_thr if det_score_thr is None else det_score_thr
         self.cbgm = None if cbgm is None else CBGM(**cbgm)
         self.weight_by_score = weight_by_score
+        self.rerank = rerank
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep what evaluation needs of each image, as NumPy arrays."""
@@ -173,10 +187,12 @@ class SearchMetric(BaseSearchMetric):
                 topk=self.topk,
                 cbgm=self.cbgm,
                 weight_by_score=self.weight_by_score,
+                rerank=self.rerank,
             )
             search = search_figures(scores)
             rows.append(table_row(name, search))
             if not figures:
+                self.last_scores = scores
                 figures.update(search)
             if len(self.evaluation.protocols) > 1:
                 figures.update({f'{name}/{key}': value for key, value in search.items()})

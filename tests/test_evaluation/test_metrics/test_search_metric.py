@@ -95,6 +95,14 @@ def test_detection_has_a_threshold_of_its_own():
     assert figures['search/mAP'] == pytest.approx(0.25)
 
 
+def test_reranking_is_an_option():
+    evaluation = EvaluationSet(dict(main=protocol()))
+    # Among so few boxes all are neighbours of each other: the order stays.
+    assert run(evaluation, rerank=9)[0]['search/mAP'] == pytest.approx(0.25)
+    with pytest.raises(UserError, match='rerank=0: give at least 1'):
+        run(evaluation, rerank=0)
+
+
 def test_order_of_images_does_not_matter():
     evaluation = EvaluationSet(dict(main=protocol()), ground_truth())
     assert run(evaluation)[0] == run(evaluation, SAMPLES[::-1])[0]
