@@ -8,7 +8,7 @@ BIN := $(VENV_$(STACK))/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-all test-matrix lint format docs clean
+.PHONY: help env demo test test-slow test-all test-matrix bench lint format docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: env ## Run the tests, without those marked slow (ARGS='-k oim' is handed t
 
 test-slow: env ## Run the slow tests, and those that read the real annotation files in MMPS_TEST_DATA
 	@$(PYTEST) -m 'slow or data' $(ARGS)
+
+bench: env ## Run the benchmarks and write benchmarks/RESULTS.md (ARGS='--only oim inference'; needs make demo)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_all.py $(ARGS)
 
 test-all: test test-slow demo ## Run every test, then the demo
 

@@ -20,16 +20,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of an ablation: a config, what is changed in its ``model``, and figures of extra tests.
+    """One row of an ablation: a config, what is changed in it, and figures of extra tests.
 
     Attributes:
         config: Config file; trained for its number of epochs, validated after the last.
         model: Merged into the config's ``model``.
+        options: Merged into the config, as by ``--cfg-options``.
         tests: Column by overrides: search mAP of the trained model under ``tools/test.py --cfg-options``.
     """
 
     config: Path
     model: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
     tests: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -49,6 +51,7 @@ def run(work_dir: Path, name: str, row: Row, seed: int) -> None:
         return
     folder.mkdir(exist_ok=True)
     cfg = Config.fromfile(row.config)
+    cfg.merge_from_dict(row.options)
     once = dict(val_interval=cfg.train_cfg.max_epochs)
     cfg.merge_from_dict(dict(model=row.model, randomness=dict(seed=seed), train_cfg=once))
     cfg.val_evaluator.out_file = str(folder / 'results.npz')
