@@ -38,10 +38,8 @@ RELATION = dict(
     table='box',
     loss=dict(type='EmbeddingRelationLoss', temperature=0.1, queue_size=1024, loss_weight=1.0),
 )
-# Weights without a search: each loss has a share of the gradient on the shared features.
-ID_SHARE = dict(at='roi.embedding', table='box', loss=dict(type='IDFeatureLoss', loss_weight='share:0.3'))
-CORRELATION_SHARE = dict(
-    at='roi.embedding', name='correlation', table='box', loss=dict(type='CorrelationLoss', loss_weight='share:0.1')
+CORRELATION = dict(
+    at='roi.embedding', name='correlation', table='box', loss=dict(type='CorrelationLoss', loss_weight=10.0)
 )
 BOXES = [
     dict(at=f'{stage}.{answer}', loss=dict(type=loss, loss_weight=0.5))
@@ -79,8 +77,8 @@ def models(work_dir: Path) -> dict[str, dict]:
         'box vectors': taught(ID),
         'box vectors, no labels': {**taught(ID), **NO_LABELS},
         'box vectors, no labels, weighed by IoU': {**taught({**ID, 'weigh_by_iou': True}), **NO_LABELS},
-        'box vectors, share, no labels': {**taught(ID_SHARE), **NO_LABELS},
-        'box vectors + correlation, shares, no labels': {**taught(ID_SHARE, CORRELATION_SHARE), **NO_LABELS},
+        'box vectors + correlation, no labels': {**taught(ID, CORRELATION), **NO_LABELS},
+        'box vectors + relation, no labels': {**taught(ID, RELATION), **NO_LABELS},
         'relation, no labels': {**taught(RELATION), **NO_LABELS},
         'detections': taught(*BOXES, **detections),
         'box vectors + detections, no labels': {**taught(ID, *BOXES, **detections), **NO_LABELS},

@@ -41,7 +41,8 @@ class ShareWeights(nn.Module):
     :math:`w_k g_k` is the share :math:`s_k` of the sum over all losses. Norms are measured in the first training step
     and in each 20th after it, averaged over ranks, and :math:`g_k` and :math:`G` are running means with momentum 0.8:
     a loss that is 0 in most steps, as the bounded regression is, gets its share in the mean and no large weight for
-    the others. The weight of a loss that never had a gradient is 0.
+    the others. The weight of a loss that never had a gradient is 0. A loss that cannot have one there, because the maps
+    that it is computed from are frozen, is refused in the first step.
 
     Running means and the number of steps are in the checkpoint.
 
@@ -85,6 +86,15 @@ class ShareWeights(nn.Module):
         norms = gradient_norms(losses, features, SCALE)
         if not norms:
             raise UserError("loss_weight='share:...' needs feature maps with a gradient, and these are all frozen")
+        if self.steps.value == 0:
+            trained = [x for x in features if x.requires_grad]
+            for name, share in self.shares.items():
+                grads = torch.autograd.grad(losses[name], trained, retain_graph=True, allow_unused=True)
+                if all(grad is None for grad in grads):
+                    raise UserError(
+                        f'{name} reaches none of the feature maps that are trained, so it cannot have a share of their '
+                        f"gradient: give its loss_weight a number in place of 'share:{share:g}'"
+                    )
         own = torch.stack([norms[name] for name in self.shares])
         others = torch.stack([norm for name, norm in norms.items() if name not in self.shares]).sum()
         measured = torch.cat([own, others[None]])

@@ -86,6 +86,14 @@ def test_frozen_maps_have_no_shares():
         ShareWeights(dict(loss_hint=0.5))(dict(loss_hint=torch.ones(())), (torch.ones(1, 1, 2, 2),))
 
 
+def test_a_loss_that_reaches_only_frozen_maps_has_no_share():
+    frozen, (x,) = torch.ones(1, 1, 2, 2), losses_of()[1]
+    head = torch.ones((), requires_grad=True)
+    losses = dict(loss_own=x.sum(), loss_hint=(head * frozen).sum())
+    with pytest.raises(UserError, match="loss_hint reaches none .* in place of 'share:0.5'"):
+        ShareWeights(dict(loss_hint=0.5))(losses, (frozen, x))
+
+
 def test_in_a_training_step(build_taught, build_model, make_batch):
     terms = [
         dict(at='backbone.0', loss=dict(type='FeatureImitationLoss', loss_weight='share:0.3')),
