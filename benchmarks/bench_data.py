@@ -43,7 +43,7 @@ RENDERED = 12
 QUALITY = 90
 PARTS = ('annotations', 'steps', 'workers', 'memory', 'padding', 'photographs')
 PHOTOGRAPHS = ((1280, 720), (1920, 1080), (2048, 1536), (4000, 3000))
-DEMO_SCALE, DEMO_IMAGES = (400, 300), 6
+DEMO_SCALE, DEMO_IMAGES = (400, 300), 20
 
 
 def render(path: Path, size: tuple[int, int], seed: int) -> np.ndarray:
