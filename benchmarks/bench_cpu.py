@@ -1,8 +1,8 @@
 """RoIAlign and a training step on a CPU: mmcv's RoIAlign, this package's, and bfloat16; in turns, processor time.
 
-RoIAlign: RoIs of 14x14 cells on a map of 1024 channels, as for ``oim_r50_20e_cuhk-sysu``. Training step: forward and
-backward pass of that model on one image of noise with eight people, untrained. bfloat16 is left out on a processor
-without instructions for it.
+RoIAlign: RoIs of 14x14 cells on a map of 1024 channels, as for ``oim_r50_20e_cuhk-sysu``. Training step: that model,
+untrained, on one image of noise with eight people; beside it torchvision's Faster R-CNN with the same backbone, where
+that is installed. bfloat16 is left out on a processor without instructions for it.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from bench_gpu import noise_batch
+from bench_gpu import noise_batch, peer, peer_training_step, training_step
 from bench_train_step import drop_pretrained
 from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
@@ -52,11 +52,13 @@ def roi_align_tasks(height: int, width: int, count: int, points: int) -> dict[st
 
 
 def training_tasks(height: int, width: int) -> dict[str, Callable]:
-    """A forward and backward pass of the same model in several ways."""
-    tasks = {
-        "fp32, mmcv's RoIAlign": training_task(height, width, dict(type='SingleRoIExtractor')),
-        'fp32': training_task(height, width, {}),
-    }
+    """A training step of the same model in several ways, after torchvision's where that is installed."""
+    tasks, network = {}, peer('cpu', height, width)
+    if network is not None:
+        batch = noise_batch(1, height, width, 100)
+        tasks['torchvision, fp32'] = peer_training_step(network.train(), batch, 'cpu', nullcontext)
+    tasks["fp32, mmcv's RoIAlign"] = training_task(height, width, dict(type='SingleRoIExtractor'))
+    tasks['fp32'] = training_task(height, width, {})
     if cpu_has_bfloat16():
         tasks['bfloat16, channels last'] = training_task(height, width, {}, bfloat16=True)
     return tasks
@@ -72,16 +74,8 @@ def training_task(height: int, width: int, extractor: dict, bfloat16: bool = Fal
     model.init_weights()
     if bfloat16:
         model.to(memory_format=torch.channels_last)
-    batch = noise_batch(1, height, width, 100)
-
-    def step() -> None:
-        torch.manual_seed(0)
-        with torch.autocast('cpu', torch.bfloat16) if bfloat16 else nullcontext():
-            losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
-        model.parse_losses(losses)[0].backward()
-        model.zero_grad()
-
-    return step
+    autocast = (lambda: torch.autocast('cpu', torch.bfloat16)) if bfloat16 else nullcontext
+    return training_step(model, noise_batch(1, height, width, 100), autocast)
 
 
 def compare(title: str, tasks: dict[str, Callable], repeats: int) -> None:

@@ -133,16 +133,21 @@ def short(file: str) -> str | None:
     return None
 
 
-def peer(device: str, classes: int = 2) -> nn.Module | None:
-    """Faster R-CNN of torchvision with ResNet-50 C4 and 256 numbers a box beside its classes; None without it."""
+def peer(device: str, height: int, width: int, classes: int = 2) -> nn.Module | None:
+    """Faster R-CNN of torchvision with ResNet-50 C4 and 256 numbers a box beside its classes; None without it.
+
+    As in the configs, stem and first stage are not trained, nor is any batch norm.
+    """
     try:
         from torchvision.models import resnet50
         from torchvision.models.detection import FasterRCNN
         from torchvision.models.detection.anchor_utils import AnchorGenerator
-        from torchvision.ops import MultiScaleRoIAlign
+        from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
     except ImportError:
         return None
-    resnet = resnet50(weights=None)
+    resnet = resnet50(weights=None, norm_layer=FrozenBatchNorm2d, zero_init_residual=True)
+    for layer in (resnet.conv1, resnet.layer1):
+        layer.requires_grad_(False)
     backbone = nn.Sequential(*list(resnet.children())[:-3])
     backbone.out_channels = 1024
 
@@ -171,8 +176,8 @@ def peer(device: str, classes: int = 2) -> nn.Module | None:
         box_roi_pool=MultiScaleRoIAlign(['0'], output_size=14, sampling_ratio=2),
         box_head=Head(),
         box_predictor=Predictor(),
-        min_size=1,
-        max_size=10000,
+        min_size=min(height, width),
+        max_size=max(height, width),
         rpn_post_nms_top_n_test=300,
         box_batch_size_per_image=128,
     )
@@ -181,7 +186,7 @@ def peer(device: str, classes: int = 2) -> nn.Module | None:
 
 def peer_training_step(model: nn.Module, batch: dict, device: str, autocast: Callable) -> Callable[[], None]:
     """As :func:`training_step`."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=1e-6, momentum=0.9)
 
     def step() -> None:
         images = [image.to(device).float() / 255 for image in batch['inputs']]
@@ -266,7 +271,7 @@ def measure(
         return torch.autocast(args.device, torch.bfloat16) if precision == 'bf16' else nullcontext()
 
     torch.manual_seed(0)
-    model = peer(args.device) if name == 'torchvision' else make_model(name, args)
+    model = peer(args.device, height, width) if name == 'torchvision' else make_model(name, args)
     if model is None:
         return None
     if channels_last:
