@@ -22,6 +22,7 @@ import mmdet
 import torch
 from bench_train_step import build
 from mmdet.structures import DetDataSample
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
@@ -222,6 +223,7 @@ def main() -> None:
     if args.toy:
         args.sizes, args.batch, args.repeats = ['96x128'], 2, 2
     init_default_scope('mmdet')
+    MMLogger.get_instance('bench_gpu', log_level='WARNING')
     torch.backends.cudnn.benchmark = True
     kinds = [('fp32', False, False), ('bf16', False, False), ('bf16', True, False)]
     kinds += [('bf16', True, True)] if args.compile else []

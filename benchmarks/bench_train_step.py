@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -97,6 +98,7 @@ def main() -> None:
     """Time everything in turn and print medians and ratios."""
     args = parse_args()
     init_default_scope('mmdet')
+    MMLogger.get_instance('bench_train_step', log_level='WARNING')
     loader = Config.fromfile(ROOT / 'configs' / STUDENTS['plain']).train_dataloader
     loader.dataset.data_root = args.data_root
     loader.update(num_workers=0, persistent_workers=False)

@@ -91,8 +91,8 @@ def run(name: str) -> str:
     """
     command = {**BENCHMARKS, **TRAININGS}[name]
     if 'CHECKPOINT' in command:
-        trained = last_checkpoint(ROOT / 'work_dirs/demo/train').relative_to(ROOT)
-        command = [str(trained) if word == 'CHECKPOINT' else word for word in command]
+        trained = os.path.relpath(last_checkpoint(ROOT / 'work_dirs/demo/train'), ROOT)
+        command = [trained if word == 'CHECKPOINT' else word for word in command]
     described = machine()
     done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
