@@ -134,7 +134,7 @@ def short(file: str) -> str | None:
     return None
 
 
-def peer(device: str, height: int, width: int, classes: int = 2) -> nn.Module | None:
+def peer(device: str, height: int, width: int, rois: int = 128, proposals: int = 300) -> nn.Module | None:
     """Faster R-CNN of torchvision with ResNet-50 C4 and 256 numbers a box beside its classes; None without it.
 
     As in the configs, stem and first stage are not trained, nor is any batch norm.
@@ -163,7 +163,7 @@ def peer(device: str, height: int, width: int, classes: int = 2) -> nn.Module | 
     class Predictor(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.classes, self.boxes = nn.Linear(2048, classes), nn.Linear(2048, 4 * classes)
+            self.classes, self.boxes = nn.Linear(2048, 2), nn.Linear(2048, 8)
             self.embedding = nn.Linear(2048, 256)
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -179,8 +179,8 @@ def peer(device: str, height: int, width: int, classes: int = 2) -> nn.Module | 
         box_predictor=Predictor(),
         min_size=min(height, width),
         max_size=max(height, width),
-        rpn_post_nms_top_n_test=300,
-        box_batch_size_per_image=128,
+        rpn_post_nms_top_n_test=proposals,
+        box_batch_size_per_image=rois,
     )
     return model.to(device)
 
@@ -273,7 +273,10 @@ def measure(
         return torch.autocast(args.device, torch.bfloat16) if precision == 'bf16' else nullcontext()
 
     torch.manual_seed(0)
-    model = peer(args.device, height, width) if name == 'torchvision' else make_model(name, args)
+    if name == 'torchvision':
+        model = peer(args.device, height, width, **(dict(rois=8, proposals=8) if args.toy else {}))
+    else:
+        model = make_model(name, args)
     if model is None:
         return None
     if channels_last:
