@@ -2,9 +2,7 @@
 
 import json
 import os
-import runpy
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -31,19 +29,11 @@ def images(tiny_cuhk_sysu, tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, repo_root, capsys):
+def run(run_tool, capsys):
     """Run the tool in this process; gives its exit code or message, and what it printed."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['gallery.py', *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                runpy.run_path(str(repo_root / 'tools/gallery.py'), run_name='__main__')
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return stopped.value.code, capsys.readouterr().out
+        return run_tool('gallery.py', *arguments), capsys.readouterr().out
 
     return run
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -92,26 +91,13 @@ def test_what_is_printed_and_written(search, gallery, tmp_path):
     assert '36 people in 12 images searched' in report
 
 
-def test_the_index_can_stand_elsewhere(repo_root, search_files, query, gallery, tmp_path, monkeypatch):
+def test_the_index_can_stand_elsewhere(run_tool, search_files, query, gallery, tmp_path):
     files = ['--query', query, '--box', *BOX, '--gallery', gallery, '--out', tmp_path / 'out']
     options = ['--index-dir', tmp_path / 'index', '--score-thr', '0']
-    stop(monkeypatch, repo_root, *search_files, *files, *options, '--no-report')
+    run_tool('search.py', *search_files, *files, *options, '--no-report')
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {'ranking.png', 'results.csv', 'results.json'}
     (index,) = (tmp_path / 'index').iterdir()
     assert len(Gallery(index)) == 12
-
-
-def stop(monkeypatch, repo_root, *arguments):
-    """What a run of the tool in this process ends with."""
-    monkeypatch.setattr(sys, 'argv', ['search.py', *map(str, arguments)])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(repo_root / 'tools/search.py'), run_name='__main__')
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return stopped.value.code
 
 
 @pytest.mark.parametrize(
@@ -125,22 +111,22 @@ def stop(monkeypatch, repo_root, *arguments):
         (dict(more=['--score-thr', '1.1']), 'nobody was found with a score of at least 1.1 in the 12 images'),
     ],
 )
-def test_bad_input_is_one_line(monkeypatch, repo_root, search_files, query, gallery, tmp_path, change, message):
+def test_bad_input_is_one_line(run_tool, search_files, query, gallery, tmp_path, change, message):
     given = dict(config=search_files[0], checkpoint=search_files[1], box=BOX, gallery=gallery, more=[]) | change
     files = ['--query', query, '--box', *given['box'], '--gallery', given['gallery'], '--out', tmp_path / 'out']
-    line = stop(monkeypatch, repo_root, given['config'], given['checkpoint'], *files, *given['more'])
+    line = run_tool('search.py', given['config'], given['checkpoint'], *files, *given['more'])
     assert line.startswith('error: ')
     assert message in line
     assert '\n' not in line
 
 
 @pytest.fixture
-def run(monkeypatch, repo_root, search_files, gallery, tmp_path):
+def run(run_tool, search_files, gallery, tmp_path):
     """Run the tool in this process on the gallery, with further arguments; gives its exit code or message."""
 
     def run(*arguments):
         given = ['--gallery', gallery, '--out', tmp_path / 'out', '--score-thr', '0', '--device', 'cpu']
-        return stop(monkeypatch, repo_root, *search_files, *given, *arguments)
+        return run_tool('search.py', *search_files, *given, *arguments)
 
     return run
 
@@ -228,19 +214,14 @@ def test_a_damaged_index_is_one_line(run, query, tmp_path):
     assert '\n' not in line
 
 
-def test_a_gallery_without_its_images(run, repo_root, search_files, query, gallery, tmp_path, monkeypatch, capsys):
+def test_a_gallery_without_its_images(run, run_tool, search_files, query, gallery, tmp_path, capsys):
     """As its images; by camera and time, and when the images are gone."""
     filled = tmp_path / 'filled'
     for number, path in enumerate(sorted(gallery.iterdir())):
         (gallery / 'ab'[number % 2]).mkdir(exist_ok=True)
         path.rename(gallery / 'ab'[number % 2] / path.name)
     fill = ['index', *search_files, gallery, '--gallery', filled, '--camera-folders', '--device', 'cpu']
-    monkeypatch.setattr(sys, 'argv', ['gallery.py', *map(str, fill), '--score-thr', '0', '--num-workers', '0'])
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(repo_root / 'tools/gallery.py'), run_name='__main__')
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    run_tool('gallery.py', *fill, '--score-thr', '0', '--num-workers', '0')
     given = ['--query', query, '--box', *BOX, '--rerank', '--topk', '5']
     assert run(*given) == 0
     by_images = matches(tmp_path / 'out')
