@@ -106,7 +106,8 @@ def measure(args: argparse.Namespace, number: int) -> None:
     timed('missing, 2,000 images', lambda: gallery.missing(names), 3)
     print(f'peak memory {peak() - before:.2f} GB, beside {before:.2f} GB of libraries')
     size = sum(file.stat().st_size for file in args.gallery.rglob('*') if file.is_file())
-    print(f'on disk {size / 1e6:.0f} MB; {gallery.info()}')
+    info = gallery.info()
+    print(f'on disk {size / 1e6:.0f} MB; {info["detections"]} detections, {info["files"]} files, index: {info["index"]}')
 
 
 def peak() -> float:
