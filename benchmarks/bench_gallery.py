@@ -107,7 +107,7 @@ def measure(args: argparse.Namespace, number: int) -> None:
     print(f'peak memory {peak() - before:.2f} GB, beside {before:.2f} GB of libraries')
     size = sum(file.stat().st_size for file in args.gallery.rglob('*') if file.is_file())
     info = gallery.info()
-    print(f'on disk {size / 1e6:.0f} MB; {info["detections"]} detections, {info["files"]} files, index: {info["index"]}')
+    print(f'on disk {size / 1e6:.0f} MB; {info["files"]} files, index: {info["index"]}')
 
 
 def peak() -> float:
