@@ -35,6 +35,13 @@ class Row:
     tests: dict[str, Sequence[str]] = field(default_factory=dict)
 
 
+def longer(config: Path, times: int) -> dict:
+    """Options of a :class:`Row` that stretch the config's schedule."""
+    cfg = Config.fromfile(config)
+    milestones = [times * epoch for epoch in cfg.param_scheduler[1].milestones]
+    return {'train_cfg.max_epochs': times * cfg.train_cfg.max_epochs, 'param_scheduler.1.milestones': milestones}
+
+
 def run_rows(work_dir: Path, rows: dict[str, Row], seeds: Sequence[int], jobs: int) -> None:
     """Run what is missing, all rows of a seed before the next seed; the seed fixes weights and order of the data."""
     work_dir.mkdir(parents=True, exist_ok=True)

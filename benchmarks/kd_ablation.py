@@ -6,8 +6,7 @@ The teacher is the model of ``make demo`` (run that first). Rows that are done a
 import argparse
 from pathlib import Path
 
-from ablation import ROOT, Row, call, run_rows, table_lines
-from mmengine.config import Config
+from ablation import ROOT, Row, call, longer, run_rows, table_lines
 
 from mmps_kd.engine.checkpoint import last_checkpoint
 from mmps_kd.errors import UserError, run_tool
@@ -117,13 +116,6 @@ def main() -> None:
     print(text)
     if args.out is not None:
         args.out.write_text(text + '\n')
-
-
-def longer(student: Path, times: int) -> dict:
-    """The student's schedule, stretched."""
-    cfg = Config.fromfile(student)
-    milestones = [times * epoch for epoch in cfg.param_scheduler[1].milestones]
-    return {'train_cfg.max_epochs': times * cfg.train_cfg.max_epochs, 'param_scheduler.1.milestones': milestones}
 
 
 def extract_table(path: Path, *arguments: str) -> None:

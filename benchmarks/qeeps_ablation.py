@@ -7,7 +7,7 @@ Rows that are done are not run again.
 import argparse
 from pathlib import Path
 
-from ablation import ROOT, Row, run_rows, table_lines
+from ablation import ROOT, Row, longer, run_rows, table_lines
 
 from mmps_kd.errors import run_tool
 
@@ -22,12 +22,12 @@ COSINE = ['model.qsim_net=None']
 OFF = dict(QSSE=dict(backbone=dict(qsse=None)), QRPN=dict(qrpn=None), QSimNet=dict(qsim_net=None))
 
 
-def rows(data_root: Path) -> dict[str, Row]:
+def rows(data_root: Path, schedule: int) -> dict[str, Row]:
     """The plain model, QEEPS, and QEEPS without each of its parts and without all of them."""
     root = f'{data_root.resolve()}/'
-    tested = {f'{loader}_dataloader.dataset.data_root': root for loader in ('val', 'test')}
-    plain = {'train_dataloader.dataset.data_root': root, **tested}
-    pairs = {'train_dataloader.dataset.dataset.data_root': root, **tested}
+    common = {f'{loader}_dataloader.dataset.data_root': root for loader in ('val', 'test')} | longer(PLAIN, schedule)
+    plain = {'train_dataloader.dataset.data_root': root, **common}
+    pairs = {'train_dataloader.dataset.dataset.data_root': root, **common}
     tests = dict(mAP_query_free=QUERY_FREE)
     compared = dict(mAP_cosine=COSINE, **tests)
     return {
@@ -46,6 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-root', type=Path, default=ROOT / 'data/synthetic/cuhk-sysu-mini', help='the data set')
     parser.add_argument('--rows', nargs='+', help='names of rows beside Detect+OIM; all by default')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--schedule', type=int, default=1, help='times as many epochs; with a work dir of its own')
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time, one thread each')
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs/qeeps_ablation')
     return parser.parse_args()
@@ -56,7 +57,7 @@ def main() -> None:
     args = parse_args()
     chosen = {
         name: row
-        for name, row in rows(args.data_root).items()
+        for name, row in rows(args.data_root, args.schedule).items()
         if args.rows is None or name in ('Detect+OIM', *args.rows)
     }
     run_rows(args.work_dir, chosen, args.seeds, args.jobs)
