@@ -157,3 +157,14 @@ def test_the_readme_of_a_folder_lists_its_configs(folder):
     root = ROOT / 'configs' / folder
     linked = re.findall(r'^\| \[([^\]]+)\]\(\1\.py\)', (root / 'README.md').read_text(), re.MULTILINE)
     assert sorted(linked) == sorted(path.stem for path in root.glob('*.py'))
+
+
+def test_the_readme_gives_a_student_another_recipe(tmp_path):
+    kd = ROOT / 'configs/kd'
+    (snippet,) = re.findall(r'```python\n(.+?)```', (kd / 'README.md').read_text(), re.DOTALL)
+    (tmp_path / 'kd').mkdir()
+    (tmp_path / '_base_').symlink_to(ROOT / 'configs/_base_')
+    (tmp_path / 'kd/pkd_half.py').write_text(snippet.replace("'ddps", f"'{kd}/ddps"))
+    student = Config.fromfile(kd / 'ddps_seqnet-r50-fpn_seqnet_r18-half-fpn_20e_cuhk-sysu.py').model
+    recipe = Config.fromfile(kd / 'pkd_seqnet-r50-fpn_seqnet_r18-fpn_20e_cuhk-sysu.py').model.distillation
+    assert Config.fromfile(tmp_path / 'kd/pkd_half.py').model == {**student, 'distillation': recipe}
