@@ -74,6 +74,7 @@ def models(work_dir: Path) -> dict[str, dict]:
         'CWD': detector(CWD),
         'FGD': detector(FGD),
         'hint, share': detector(*weighed(0.1, HINT)),
+        'FGD, share': detector(*weighed(0.1, FGD)),
         'detector KD, shares': shared,
         'LUT + detector KD, shares': {**shared, **table('boxes')},
         'box vectors, share': {**table('boxes'), **of_boxes, 'distillation': weighed(0.1, BOX_VECTORS)},
