@@ -15,6 +15,9 @@ from mmps_kd.structures import UNLABELLED
 
 from ..utils.dist import gather_rows, mean_over_ranks
 
+LEFT_OUT = -2
+"""Stands for the identity of an embedding that is not finite."""
+
 
 class MatchRows(torch.autograd.Function):
     """Cross-entropy of the labelled embeddings against table and queue, summed over them.
@@ -155,13 +158,14 @@ class OIMLoss(nn.Module):
         embeddings, pids = gather_rows(embeddings), gather_rows(pids)
         finite = embeddings.sum(dim=1).isfinite()  # a sum with NaN or infinity in it is not finite
         # Which rows go where is found on the host, so that it waits for a GPU once and not in each round.
-        pids, finite = torch.stack([pids, finite.to(pids)]).cpu().numpy()
-        labelled = pids != UNLABELLED
+        pids = torch.where(finite, pids, LEFT_OUT)
+        known = torch.cat([pids, self.queue_head[None]]).cpu().numpy()
+        pids, head = known[:-1], int(known[-1])
         if self.update_lut:
-            rows = np.flatnonzero(labelled & (finite == 1))
+            rows = np.flatnonzero(pids >= 0)
             self._update_lut(embeddings, rows, pids[rows])
         if len(self.queue) > 0:
-            self._update_queue(embeddings, np.flatnonzero(~labelled & (finite == 1)))
+            self._update_queue(embeddings, np.flatnonzero(pids == UNLABELLED), head)
 
     def _update_lut(self, embeddings: Tensor, rows: np.ndarray, pids: np.ndarray) -> None:
         # Round r writes the r-th embedding of every identity: rows of the table are distinct within a round, and each
@@ -173,12 +177,12 @@ class OIMLoss(nn.Module):
             mixed += (1 - self.momentum) * embeddings.index_select(0, source)
             self.lut.index_copy_(0, target, F.normalize(mixed, dim=1))
 
-    def _update_queue(self, embeddings: Tensor, rows: np.ndarray) -> None:
-        size, count = len(self.queue), len(rows)
-        newest = self._to_device(rows[-size:])
-        positions = (self.queue_head + torch.arange(count - len(newest), count, device=newest.device)) % size
+    def _update_queue(self, embeddings: Tensor, rows: np.ndarray, head: int) -> None:
+        size = len(self.queue)
+        positions = (head + np.arange(len(rows))) % size
+        newest, positions = (self._to_device(index[-size:]) for index in (rows, positions))
         self.queue.index_copy_(0, positions, embeddings.index_select(0, newest))
-        self.queue_head.copy_((self.queue_head + count) % size)
+        self.queue_head.fill_((head + len(rows)) % size)
 
     def _to_device(self, index: np.ndarray) -> Tensor:
         return torch.from_numpy(index).to(self.lut.device, non_blocking=True)
