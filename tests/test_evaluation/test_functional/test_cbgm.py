@@ -5,7 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmps_kd.datasets import load_cuhk_sysu_evaluation
@@ -92,6 +92,11 @@ def search_with_company(results, protocol, cbgm, overlap, average_precision, que
     def dot(one, two):
         return sum(x * y for x, y in zip(one, two, strict=True))
 
+    def least(box):
+        """IoU of a hit; the box of another person may have it too."""
+        width, height = box[2] - box[0], box[3] - box[1]
+        return min(0.5, width * height / ((width + 10) * (height + 10)))
+
     aps, firsts = [], []
     for query in queries:
         mine = results.query_embeddings[query].tolist()
@@ -116,7 +121,8 @@ def search_with_company(results, protocol, cbgm, overlap, average_precision, que
             truth.setdefault(str(protocol.gallery_images[protocol.truth_images[t]]), protocol.truth_boxes[t].tolist())
         for name in images:
             order = sorted(range(len(rows[name])), key=lambda i: -similarity[name][i])
-            right = [i for i in order if name in truth and overlap(boxes[rows[name][i]][:4], truth[name]) == 1]
+            true = truth.get(name)
+            right = [i for i in order if true and overlap(boxes[rows[name][i]][:4], true) >= least(true)]
             values += similarity[name]
             labels += [int(i in right[:1]) for i in range(len(rows[name]))]
         found = sum(labels)
@@ -196,6 +202,7 @@ def test_published_rule_and_the_other_one(make_search, overlap_oracle, precision
     similarity=st.sampled_from(['total', 'strongest']),
     listed=st.sampled_from([1, 12]),
 )
+@example(seed=300000, k1=1, k2=1, similarity='total', listed=1)  # two overlapping true boxes in one image
 def test_agrees_with_enumeration(make_search, overlap_oracle, precision_oracle, seed, k1, k2, similarity, listed):
     protocol = make_search(seed, queries=3, images=12, listed=listed)[1]
     results = walks_in_company(protocol, np.random.default_rng(seed))
