@@ -50,6 +50,12 @@ def listed_truths(protocol: SearchProtocol, query: int) -> list[tuple[str, list]
     return [(str(protocol.gallery_images[protocol.truth_images[t]]), protocol.truth_boxes[t].tolist()) for t in span]
 
 
+def is_hit(box, true_box) -> bool:
+    """Whether a box overlaps a true box enough; that of another person may."""
+    width, height = true_box[2] - true_box[0], true_box[3] - true_box[1]
+    return overlap(box, true_box) >= min(0.5, width * height / ((width + 10) * (height + 10)))
+
+
 def rank_query(results, protocol, query, score_thr=0.5, weighted=False):
     """One query by the field's loop: similarities and labels of all boxes in ranking order, and number of truths."""
     detections = detections_by_image(results, score_thr)
@@ -66,9 +72,7 @@ def rank_query(results, protocol, query, score_thr=0.5, weighted=False):
         image_labels = [0] * len(ranked)
         true_box = next((box for image, box in truths if image == name), None)
         if true_box is not None:
-            width, height = true_box[2] - true_box[0], true_box[3] - true_box[1]
-            needed = min(0.5, width * height / ((width + 10) * (height + 10)))
-            passing = [i for i, (_, box) in enumerate(ranked) if overlap(box, true_box) >= needed]
+            passing = [i for i, (_, box) in enumerate(ranked) if is_hit(box, true_box)]
             if passing:
                 image_labels[passing[0]] = 1
         scores += [similarity for similarity, _ in ranked]
@@ -105,6 +109,12 @@ def rank_oracle() -> Callable:
 def precision_oracle() -> Callable:
     """See :func:`average_precision`."""
     return average_precision
+
+
+@pytest.fixture(scope='session')
+def hit_oracle() -> Callable:
+    """See :func:`is_hit`."""
+    return is_hit
 
 
 @pytest.fixture(scope='session')

@@ -82,7 +82,7 @@ def test_wrong_settings(settings):
         CBGM(**settings)
 
 
-def search_with_company(results, protocol, cbgm, overlap, average_precision, queries):
+def search_with_company(results, protocol, cbgm, is_hit, average_precision, queries):
     """AP and rank of the first true positive of some queries, CBGM by plain loops over all matchings."""
     starts = np.cumsum([0, *results.num_dets])
     rows = {str(name): range(starts[i], starts[i + 1]) for i, name in enumerate(results.image_names)}
@@ -91,11 +91,6 @@ def search_with_company(results, protocol, cbgm, overlap, average_precision, que
 
     def dot(one, two):
         return sum(x * y for x, y in zip(one, two, strict=True))
-
-    def least(box):
-        """IoU of a hit; the box of another person may have it too."""
-        width, height = box[2] - box[0], box[3] - box[1]
-        return min(0.5, width * height / ((width + 10) * (height + 10)))
 
     aps, firsts = [], []
     for query in queries:
@@ -122,7 +117,7 @@ def search_with_company(results, protocol, cbgm, overlap, average_precision, que
         for name in images:
             order = sorted(range(len(rows[name])), key=lambda i: -similarity[name][i])
             true = truth.get(name)
-            right = [i for i in order if true and overlap(boxes[rows[name][i]][:4], true) >= least(true)]
+            right = [i for i in order if true and is_hit(boxes[rows[name][i]][:4], true)]
             values += similarity[name]
             labels += [int(i in right[:1]) for i in range(len(rows[name]))]
         found = sum(labels)
@@ -181,14 +176,14 @@ def first_queries(protocol, count):
 RULES = {'none': None, 'strongest': CBGM(), 'total': CBGM(similarity='total')}
 
 
-def test_published_rule_and_the_other_one(make_search, overlap_oracle, precision_oracle):
+def test_published_rule_and_the_other_one(make_search, hit_oracle, precision_oracle):
     """Frozen figures of a synthetic search, which the loops give too."""
     protocol = make_search(5, queries=40, images=60, listed=30)[1]
     results = walks_in_company(protocol, np.random.default_rng(6))
     frozen = {'none': (0.795553, 0.875), 'strongest': (0.828284, 0.9), 'total': (0.575310, 0.6)}
     for name, cbgm in RULES.items():
         scores = evaluate_search(results, protocol, cbgm=cbgm)
-        aps, firsts = search_with_company(results, protocol, cbgm, overlap_oracle, precision_oracle, range(40))
+        aps, firsts = search_with_company(results, protocol, cbgm, hit_oracle, precision_oracle, range(40))
         assert scores.ap.tolist() == pytest.approx(aps)
         assert scores.first_hit.tolist() == firsts
         assert (scores.mAP, scores.topk[1]) == pytest.approx(frozen[name], abs=1e-6)
@@ -203,17 +198,17 @@ def test_published_rule_and_the_other_one(make_search, overlap_oracle, precision
     listed=st.sampled_from([1, 12]),
 )
 @example(seed=300000, k1=1, k2=1, similarity='total', listed=1)  # two overlapping true boxes in one image
-def test_agrees_with_enumeration(make_search, overlap_oracle, precision_oracle, seed, k1, k2, similarity, listed):
+def test_agrees_with_enumeration(make_search, hit_oracle, precision_oracle, seed, k1, k2, similarity, listed):
     protocol = make_search(seed, queries=3, images=12, listed=listed)[1]
     results = walks_in_company(protocol, np.random.default_rng(seed))
     cbgm = CBGM(k1, k2, similarity)
     scores = evaluate_search(results, protocol, cbgm=cbgm)
-    aps, firsts = search_with_company(results, protocol, cbgm, overlap_oracle, precision_oracle, range(3))
+    aps, firsts = search_with_company(results, protocol, cbgm, hit_oracle, precision_oracle, range(3))
     assert scores.ap.tolist() == pytest.approx(aps)
     assert scores.first_hit.tolist() == firsts
 
 
-def test_real_protocol(shared_data, tmp_path, overlap_oracle, precision_oracle):
+def test_real_protocol(shared_data, tmp_path, hit_oracle, precision_oracle):
     """Frozen figures on TestG100.mat, a part of which the loops give too."""
     folder = tmp_path / 'annotation/test/train_test'
     folder.mkdir(parents=True)
@@ -223,7 +218,7 @@ def test_real_protocol(shared_data, tmp_path, overlap_oracle, precision_oracle):
     frozen = {'none': (0.645041, 183 / 300), 'strongest': (0.723353, 217 / 300), 'total': (0.605205, 187 / 300)}
     for name, cbgm in RULES.items():
         scores = evaluate_search(results, protocol, cbgm=cbgm)
-        aps, firsts = search_with_company(results, protocol, cbgm, overlap_oracle, precision_oracle, range(8))
+        aps, firsts = search_with_company(results, protocol, cbgm, hit_oracle, precision_oracle, range(8))
         assert scores.ap[:8].tolist() == pytest.approx(aps)
         assert scores.first_hit[:8].tolist() == firsts
         assert (scores.mAP, scores.topk[1]) == pytest.approx(frozen[name], abs=1e-6)
